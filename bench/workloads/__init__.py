@@ -1,0 +1,1 @@
+"""One file of workloads per family."""

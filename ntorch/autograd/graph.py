@@ -1,0 +1,416 @@
+"""The tape: nodes, edges, saved tensors, and how the call of an entry is recorded.
+
+``call`` is the interpreter that the table's callables use: it runs an entry eagerly and, when a
+gradient is wanted, attaches a node to the results.
+"""
+import itertools
+
+from .. import eager
+from ..ops import base
+from ..ops.base import TensorBase
+from ..ops.registry import ops
+from ..runtime.dtypes import FLOAT
+from .modes import state
+
+_sequence = itertools.count()
+FREED = ("Trying to backward through the graph a second time (or directly access saved tensors after "
+         "they have already been freed). Saved intermediate values of the graph are freed when you "
+         "call .backward() or autograd.grad(). Specify retain_graph=True if you need to backward "
+         "through the graph a second time or if you need to access saved tensors after calling "
+         "backward.")
+
+
+class Node:
+    """One recorded operation.
+
+    ``next_functions`` are ``(node, output number)`` pairs, one per tensor input, ``(None, 0)`` where
+    no gradient flows. ``apply(grads)`` maps gradients of the outputs to gradients of the inputs.
+    """
+
+    sequence = 0
+    edges = ()
+    outputs = ()            # (shape, dtype, device) of each result
+    pre_hooks = None        # {output number: {id: hook}} run on one gradient
+    node_pre_hooks = None
+    post_hooks = None
+    metadata_dict = None
+    released = False
+    trace = None            # where the operation was called, in anomaly mode
+
+    def name(self):
+        """The class name: ``AddBackward0``."""
+        return type(self).__name__
+
+    @property
+    def next_functions(self):
+        """Edges to the nodes of the inputs."""
+        return tuple(edge if edge is not None else (None, 0) for edge in self.edges)
+
+    @property
+    def metadata(self):
+        """A dict for whatever a user wants to keep with the node."""
+        if self.metadata_dict is None:
+            self.metadata_dict = {}
+        return self.metadata_dict
+
+    def apply(self, grads):
+        """Gradients of the inputs, one per edge; None where none flows."""
+        raise NotImplementedError(f"{self.name()} has no backward")
+
+    def release(self):
+        """Drop what was saved; a second backward then raises."""
+        self.released = True
+
+    def register_hook(self, hook):
+        """Run ``hook(grad_inputs, grad_outputs)`` after this node; it may replace grad_inputs."""
+        from .hooks import register
+        if self.post_hooks is None:
+            self.post_hooks = {}
+        return register(self.post_hooks, hook)
+
+    def register_prehook(self, hook):
+        """Run ``hook(grad_outputs)`` before this node; it may replace them."""
+        from .hooks import register
+        if self.node_pre_hooks is None:
+            self.node_pre_hooks = {}
+        return register(self.node_pre_hooks, hook)
+
+    def tensor_hooks(self, output):
+        """The hooks on the gradient of one output, by id."""
+        if self.pre_hooks is None:
+            self.pre_hooks = {}
+        return self.pre_hooks.setdefault(output, {})
+
+    def __call__(self, *grads):
+        results = self.apply(grads)
+        return results[0] if len(results) == 1 else results
+
+
+class AccumulateGrad(Node):
+    """The end of an edge: adds what arrives to ``variable.grad``."""
+
+    def __init__(self, variable):
+        self.variable = variable
+        self.outputs = ((variable._shape, variable.dtype, variable._storage.device),)
+        self.sequence = 1 << 62        # as soon as it can: frees gradients early
+
+    def apply(self, grads):
+        from .accumulate import accumulate
+        if grads[0] is not None:
+            accumulate(self.variable, grads[0])
+        return ()
+
+
+class SavedTensor:
+    """A tensor kept for backward, with the version it had; outputs are kept without their node, so
+    that a tensor and its node do not keep each other alive."""
+
+    __slots__ = ("tensor", "version", "is_output", "number", "packed", "hooks")
+
+    def __init__(self, tensor, is_output=False, number=0):
+        self.version = tensor._storage.version
+        self.is_output, self.number = is_output, number
+        self.hooks = None
+        if state.saved_hooks and state.saved_hooks[-1][0] is not None:
+            self.hooks = state.saved_hooks[-1]
+            self.packed = self.hooks[0](base.alias(tensor) if is_output else tensor)
+            self.tensor = None
+        else:
+            self.tensor = base.alias(tensor) if is_output else tensor
+
+    def unpack(self, node):
+        """The tensor; RuntimeError if it was written since."""
+        if self.hooks is not None:
+            return self.hooks[1](self.packed)
+        tensor = self.tensor
+        if tensor._storage.version != self.version:
+            raise RuntimeError(
+                "one of the variables needed for gradient computation has been modified by an inplace "
+                f"operation: [{type_name(tensor)} {list(tensor._shape)}], which is output "
+                f"{self.number} of {node.name()}, is at version {tensor._storage.version}; expected "
+                f"version {self.version} instead. Hint: enable anomaly detection to find the operation "
+                "that failed to compute its gradient, with torch.autograd.set_detect_anomaly(True).")
+        if self.is_output and state.enabled:
+            tensor = base.alias(tensor)
+            tensor._grad_fn, tensor._output_nr, tensor._requires_grad = node, self.number, True
+        return tensor
+
+
+def type_name(tensor):
+    """torch's legacy type name: ``torch.FloatTensor``."""
+    from ..ops.dtype_rules import _scalar_name
+    return f"torch.{_scalar_name(tensor.dtype)}Tensor"
+
+
+def edge_of(tensor):
+    """Where the gradient of ``tensor`` goes, or None."""
+    if not tensor._requires_grad:
+        return None
+    node = current_grad_fn(tensor)
+    if node is not None:
+        return node, tensor._output_nr
+    return accumulator(tensor), 0
+
+
+def accumulator(tensor):
+    """The AccumulateGrad node of a leaf."""
+    node = tensor._accumulator
+    if node is None:
+        node = tensor._accumulator = AccumulateGrad(tensor)
+    return node
+
+
+def current_grad_fn(tensor):
+    """``tensor.grad_fn``; rebuilt for a view whose base was written in place since it was taken."""
+    root = tensor._base
+    if root is not None and root._rebased != tensor._rebased and root._requires_grad:
+        from .views import regenerate
+        regenerate(tensor)
+    return tensor._grad_fn
+
+
+class _Record:
+    """What to save and which rules to run for one pattern of inputs that want gradients."""
+
+    __slots__ = ("rules", "saved", "results", "positions")
+
+    def __init__(self, entry, wanted):
+        names = {entry.names[i] for i in wanted}
+        self.positions = wanted
+        self.rules, used = [], set()
+        for targets, rule in entry.rules.items():
+            if names & set(targets):
+                parameters = rule.__code__.co_varnames[:rule.__code__.co_argcount]
+                self.rules.append((targets, rule, parameters))
+                used |= set(parameters)
+        self.saved = tuple(i for i, name in enumerate(entry.names) if name in used)
+        self.results = tuple(k for k in range(max(entry.schema.n_results, 1))
+                             if f"result{k}" in used or k == 0 and "result" in used)
+
+
+class EntryNode(Node):
+    """The node of an entry of the table; subclasses carry its name."""
+
+    entry = None
+
+    def __init__(self, record, arguments, inputs, edges):
+        self.record, self.inputs, self.edges = record, inputs, edges
+        self.sequence = next(_sequence)
+        self.arguments = tuple(_pack(arguments[i]) for i in record.saved)
+
+    def save_results(self, results):
+        """Keep the results that the rules name."""
+        self.results = tuple((k, SavedTensor(results[k], True, k)) for k in self.record.results)
+
+    def release(self):
+        self.arguments = self.results = None
+        self.released = True
+
+    def apply(self, grads):
+        if self.released:
+            raise RuntimeError(FREED)
+        entry, record = self.entry, self.record
+        values = self._values(grads)
+        found = {}
+        for targets, rule, parameters in record.rules:
+            got = rule(*[values[p] for p in parameters])
+            if len(targets) == 1:
+                found[targets[0]] = got
+            else:
+                found.update(zip(targets, got, strict=True))
+        flat = []
+        for position, meta in self.inputs:
+            name = entry.names[position]
+            if name not in found:
+                raise RuntimeError(f"derivative for {entry.name} with respect to '{name}' is not "
+                                   "implemented")
+            got = found[name]
+            if type(meta) is list:
+                flat += (list(got) if got is not None else [None] * len(meta))
+            else:
+                flat.append(fit(got, meta) if got is not None else None)
+        return flat
+
+    def _values(self, grads):
+        entry, record = self.entry, self.record
+        values = {}
+        for i, saved in zip(record.saved, self.arguments, strict=True):
+            values[entry.names[i]] = _unpack(saved, self)
+        for k, saved in self.results:
+            values[f"result{k}"] = saved.unpack(self)
+            if k == 0:
+                values["result"] = values["result0"]
+        values["grad"] = values["grad0"] = grads[0]
+        for k, grad in enumerate(grads[1:], 1):
+            values[f"grad{k}"] = grad
+        needs = {name: False for name in entry.names}
+        start = 0
+        for position, meta in self.inputs:
+            width = len(meta) if type(meta) is list else 1
+            needs[entry.names[position]] = any(self.edges[start:start + width])
+            start += width
+        values["needs"] = needs
+        return values
+
+
+def _pack(value):
+    if isinstance(value, TensorBase):
+        return SavedTensor(value)
+    if isinstance(value, tuple) and any(isinstance(v, TensorBase) for v in value):
+        return [SavedTensor(v) if isinstance(v, TensorBase) else v for v in value]
+    return value
+
+
+def _unpack(saved, node):
+    if type(saved) is SavedTensor:
+        return saved.unpack(node)
+    if type(saved) is list:
+        return tuple(s.unpack(node) if type(s) is SavedTensor else s for s in saved)
+    return saved
+
+
+def fit(grad, meta):
+    """``grad`` in the shape and type of its input: broadcasting is summed, complex made real."""
+    shape, dtype, _ = meta
+    if grad._shape != shape:
+        grad = ops.sum_to_size(grad, shape)
+    if grad.dtype is not dtype:
+        if grad.dtype.is_complex and not dtype.is_complex:
+            grad = ops.real(grad)
+        if grad.dtype is not dtype:
+            grad = ops.to_dtype(grad, dtype)
+    return grad
+
+
+_classes = {}
+
+
+def node_class(entry):
+    """``AddBackward0`` for the entry ``add``."""
+    found = _classes.get(entry.name)
+    if found is None:
+        words = entry.name.replace(".", "_").split("_")
+        name = getattr(entry, "backward_name", None) or (
+            "".join(w[:1].upper() + w[1:] for w in words) + "Backward0")
+        found = _classes[entry.name] = type(name, (EntryNode,), {"entry": entry})
+        entry.records = {}
+    return found
+
+
+def _wanted(entry, arguments):
+    """Positions of tensor arguments that require gradients."""
+    wanted = []
+    for i in entry.tensor_positions:
+        value = arguments[i]
+        if isinstance(value, TensorBase):
+            if value._requires_grad:
+                wanted.append(i)
+        elif type(value) is tuple and any(
+                isinstance(v, TensorBase) and v._requires_grad for v in value):
+            wanted.append(i)
+    return tuple(wanted)
+
+
+def start_node(entry, arguments, wanted):
+    """The node of a call: edges to the inputs, arguments saved; results are saved later."""
+    cls = _classes.get(entry.name) or node_class(entry)
+    record = entry.records.get(wanted)
+    if record is None:
+        record = entry.records[wanted] = _Record(entry, wanted)
+    inputs, edges = [], []
+    for i in wanted:
+        value = arguments[i]
+        if type(value) is tuple:
+            inputs.append((i, [None] * len(value)))
+            edges += [edge_of(v) if isinstance(v, TensorBase) else None for v in value]
+        else:
+            inputs.append((i, (value._shape, value.dtype, value._storage.device)))
+            edges.append(edge_of(value))
+    node = cls(record, arguments, inputs, edges)
+    if state.anomaly:
+        from .anomaly import call_site
+        node.trace = call_site()
+    return node
+
+
+def finish_node(node, results):
+    """Attach ``node`` to the floating results."""
+    node.save_results(results)
+    node.outputs = tuple([(r._shape, r.dtype, r._storage.device) for r in results])
+    for k, result in enumerate(results):
+        if result.dtype.category >= FLOAT:
+            result._grad_fn, result._output_nr, result._requires_grad = node, k, True
+
+
+def call(entry, arguments):
+    """Run an entry and record it if a gradient is wanted: the interpreter behind every op."""
+    if entry.converters:
+        arguments = entry.convert(arguments)
+    if state.tracer is not None:
+        return state.tracer.call(entry, arguments)
+    if entry.composite:
+        return entry.host(*arguments)
+    if state.enabled and entry.differentiable and (wanted := _wanted(entry, arguments)):
+        return _recorded(entry, arguments, wanted)
+    if entry.elementwise:
+        result = entry.host(*arguments)
+    else:
+        previous, state.enabled = state.enabled, False
+        try:
+            result = entry.host(*arguments)
+        finally:
+            state.enabled = previous
+    if state.inference or entry.view:
+        _mark(entry, result)
+    return result
+
+
+def _mark(entry, result):
+    for r in result if isinstance(result, (tuple, list)) else (result,):
+        if isinstance(r, TensorBase):
+            if state.inference:
+                r._inference = True
+            if r._base is not None:
+                r._rebased = r._base._rebased
+
+
+def _recorded(entry, arguments, wanted):
+    node = start_node(entry, arguments, wanted)
+    state.enabled = False
+    try:
+        result = entry.host(*arguments)
+    finally:
+        state.enabled = True
+    if type(result) in (tuple, list):
+        finish_node(node, result)
+    else:
+        finish_node(node, (result,))
+    if entry.view:
+        _mark(entry, result)
+    return result
+
+
+def call_out(entry, arguments, out):
+    """The ``out=`` form, which never records."""
+    if entry.converters:
+        arguments = entry.convert(arguments)
+    outs = out if isinstance(out, (tuple, list)) else (out,)
+    for tensor in outs:
+        if not isinstance(tensor, TensorBase):
+            raise TypeError(f"{entry.name}(): argument 'out' must be Tensor, not "
+                            f"{type(tensor).__name__}")
+    if state.enabled:
+        if _wanted(entry, arguments):
+            raise RuntimeError(f"{entry.name}(): functions with out=... arguments don't support "
+                               "automatic differentiation, but one of the arguments requires grad.")
+        if any(t._requires_grad for t in outs):
+            raise RuntimeError(f"{entry.name}(): functions with out=... arguments don't support "
+                               "automatic differentiation, but one of the arguments requires grad.")
+    previous, state.enabled = state.enabled, False
+    try:
+        result = eager.run_out(entry, arguments, out)
+    finally:
+        state.enabled = previous
+    for tensor in outs:
+        tensor._storage.version += 1
+    return result

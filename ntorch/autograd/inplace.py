@@ -1,0 +1,107 @@
+"""In-place calls on the tape: versions are bumped, histories rebased, views follow their base."""
+from .. import eager
+from ..ops import base
+from ..ops.base import TensorBase
+from .graph import _wanted, edge_of, finish_node, start_node
+from .modes import state
+
+
+def check_inplace(tensor):
+    """RuntimeError for the in-place writes that autograd forbids."""
+    if tensor._inference and not state.inference:
+        raise RuntimeError("Inplace update to inference tensor outside InferenceMode is not allowed. "
+                           "You can make a clone to get a normal tensor before doing inplace update.")
+    if not state.enabled or not tensor._requires_grad:
+        return
+    if tensor._grad_fn is None and tensor._base is None:
+        raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
+    root = tensor._base
+    if root is not None and root._requires_grad and root._grad_fn is None:
+        raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place "
+                           "operation.")
+
+
+def call_inplace(entry, arguments):
+    """Run ``entry`` into its first argument and record it if a gradient is wanted."""
+    if entry.converters:
+        arguments = entry.convert(arguments)
+    target = arguments[0]
+    if not isinstance(target, TensorBase):
+        raise TypeError(f"{entry.name}_(): argument 'self' must be Tensor, not "
+                        f"{type(target).__name__}")
+    if state.tracer is not None:
+        return state.tracer.call_inplace(entry, arguments)
+    check_inplace(target)
+    wanted = _wanted(entry, arguments) if state.enabled and entry.differentiable else ()
+    if wanted:
+        check_base_is_not_leaf(target)
+        if entry.composite:
+            return _composite_inplace(entry, arguments)
+    node = _prepare(entry, arguments, wanted) if wanted else None
+    previous, state.enabled = state.enabled, False
+    try:
+        if entry.inplace_only:
+            entry.host(*arguments)
+        else:
+            eager.run_inplace(entry, arguments)
+    finally:
+        state.enabled = previous
+    target._storage.version += 1
+    if node is not None:
+        rebase(node, target)
+    return target
+
+
+def _composite_inplace(entry, arguments):
+    """Record what a composite computes from a copy of its target, then the write of the result."""
+    from ..ops.registry import ops
+    target = arguments[0]
+    result = entry.host(ops.clone(target), *arguments[1:])
+    eager._fits_inplace(entry, target, result)
+    return ops.copy_(target, result)
+
+
+def check_base_is_not_leaf(target):
+    """Writing a value that wants gradients into a view of a leaf that wants them has no meaning."""
+    root = target._base
+    if root is not None and root._requires_grad and root._grad_fn is None:
+        raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place "
+                           "operation.")
+
+
+def _prepare(entry, arguments, wanted):
+    """The call's node; what it saves of the target is copied first, for the write destroys it."""
+    node = start_node(entry, arguments, wanted)
+    if 0 in node.record.saved:
+        from ..ops.registry import ops
+        place = node.record.saved.index(0)
+        saved = node.arguments[place]
+        previous, state.enabled = state.enabled, False
+        try:
+            copy = ops.clone(arguments[0])
+        finally:
+            state.enabled = previous
+        copy._grad_fn, copy._output_nr = arguments[0]._grad_fn, arguments[0]._output_nr
+        copy._requires_grad = arguments[0]._requires_grad
+        saved.tensor, saved.version = copy, copy._storage.version
+    return node
+
+
+def rebase(node, target):
+    """Make ``node`` the history of ``target``; if it is a view, of the part of its base it shows."""
+    root = target._base
+    if root is None:
+        finish_node(node, (target,))
+        target._rebased += 1
+        return
+    from .views import CopySlices, regenerate
+    node.save_results((target,))
+    node.outputs = ((target._shape, target.dtype, target._storage.device),)
+    root_edge = edge_of(root)
+    slices = CopySlices(node, target, root, root_edge)
+    root._grad_fn, root._output_nr, root._requires_grad = slices, 0, True
+    root._rebased += 1
+    regenerate(target)
+
+
+__all__ = ["base", "call_inplace", "check_inplace", "rebase"]

@@ -1,0 +1,87 @@
+"""Gated recurrent unit (Cho et al., 2014), with the reset gate after the product, as in cuDNN.
+
+    r, z = sigmoid(x W_i^T + b_i + h W_h^T + b_h)
+    n = tanh(x W_in^T + b_in + r (h W_hn^T + b_hn)),   h' = (1 - z) n + z h
+
+Layout and conventions: ``rnn.py``.
+"""
+from .math import sigmoid, tanh
+from .rnn import active_rows, add_row, copy_row, multiply, previous_rows
+
+
+def advance(gates, inner, hidden):
+    """Activate the gates in place and update ``hidden``."""
+    size = hidden.shape[0]
+    for j in range(2 * size):
+        gates[j] = sigmoid(gates[j])
+    r, z, n = gates[:size], gates[size:2 * size], gates[2 * size:]
+    for j in range(size):
+        n[j] = tanh(n[j] + r[j] * inner[j])
+    for j in range(size):
+        hidden[j] = n[j] + z[j] * (hidden[j] - n[j])
+
+
+def gru_forward(calls, gates, bias, offsets, sizes, hidden, out, inner, block, reverse, begin, end):
+    """The layer over a whole sequence.
+
+    ``gates`` holds the input's part and becomes the activated gates; ``inner`` keeps
+    ``h W_hn^T + b_hn``; ``hidden`` holds h0 and becomes hn; ``bias`` is b_hn.
+    Products: hidden x W_hh^T of r and z into gates, of n into inner.
+    """
+    steps = sizes.shape[0]
+    for item in range(begin, end):
+        first = item * block
+        for count_of in range(steps):
+            step = steps - 1 - count_of if reverse != 0 else count_of
+            count = active_rows(sizes, step, first, block)
+            at = offsets[step] + first
+            for r in range(count):
+                copy_row(bias, inner[at + r])
+            multiply(calls[item], 0, first, at, count, 1)
+            multiply(calls[item], 1, first, at, count, 1)
+            for r in range(count):
+                advance(gates[at + r], inner[at + r], hidden[first + r])
+                copy_row(hidden[first + r], out[at + r])
+
+
+def gradient_row(gates, inner, old, grad, of_input, of_hidden):
+    """Gradients of both products; ``grad`` is that of h' and becomes its direct part to h."""
+    size = inner.shape[0]
+    r, z, n = gates[:size], gates[size:2 * size], gates[2 * size:]
+    dr, dz, dn = of_input[:size], of_input[size:2 * size], of_input[2 * size:]
+    inner_grad = of_hidden[2 * size:]
+    for j in range(size):
+        dn[j] = grad[j] * (1.0 - z[j]) * (1.0 - n[j] * n[j])
+    for j in range(size):
+        dz[j] = grad[j] * (old[j] - n[j]) * z[j] * (1.0 - z[j])
+    for j in range(size):
+        inner_grad[j] = dn[j] * r[j]
+    for j in range(size):
+        dr[j] = dn[j] * inner[j] * r[j] * (1.0 - r[j])
+    for j in range(size):
+        grad[j] *= z[j]
+    for j in range(2 * size):
+        of_hidden[j] = of_input[j]
+
+
+def gru_backward(calls, gates, inner, out, initial, grad, offsets, sizes, state, of_input,
+                 of_hidden, previous, block, reverse, begin, end):
+    """Backpropagation through time of ``gru_forward``.
+
+    ``state`` holds the gradient of hn and becomes that of h0; ``of_input`` and ``of_hidden``
+    get the gradients of the two products, ``previous`` the state each row started from.
+    Product 0: of_hidden x W_hh into state.
+    """
+    steps = sizes.shape[0]
+    for item in range(begin, end):
+        first = item * block
+        for count_of in range(steps):
+            step = count_of if reverse != 0 else steps - 1 - count_of
+            count = active_rows(sizes, step, first, block)
+            at = offsets[step] + first
+            previous_rows(out, initial, offsets, sizes, step, count, first, reverse, previous)
+            for r in range(count):
+                add_row(grad[at + r], state[first + r])
+                gradient_row(gates[at + r], inner[at + r], previous[at + r], state[first + r],
+                             of_input[at + r], of_hidden[at + r])
+            multiply(calls[item], 0, at, first, count, 1)

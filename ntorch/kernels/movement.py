@@ -1,0 +1,43 @@
+"""Rearranging elements: triangles, reflections, diagonals. Arrays hold raw words of an element."""
+
+
+def triangle(source, out, diagonal, upper, begin, end):
+    """Keep ``column - row >= diagonal`` (upper) or ``<=`` (lower), zero elsewhere; range over rows.
+
+    Arrays are (batch, rows, columns); an item is one row.
+    """
+    rows, columns = source.shape[1], source.shape[2]
+    for item in range(begin, end):
+        b, r = item // rows, item % rows
+        edge = min(max(r + diagonal + (0 if upper else 1), 0), columns)
+        line, target = source[b, r], out[b, r]
+        for c in range(edge):
+            target[c] = 0 if upper else line[c]
+        for c in range(edge, columns):
+            target[c] = line[c] if upper else 0
+
+
+def flip(source, out, begin, end):
+    """``out[o, j, :] = source[o, n - 1 - j, :]``; range over (outer, j)."""
+    n, inner = source.shape[1], source.shape[2]
+    for item in range(begin, end):
+        o, j = item // n, item % n
+        row, target = source[o, n - 1 - j], out[o, j]
+        for t in range(inner):
+            target[t] = row[t]
+
+
+def flip_last(source, out, begin, end):
+    """Reverse each row of a (rows, n) array; range over rows."""
+    n = source.shape[1]
+    for r in range(begin, end):
+        row, target = source[r], out[r]
+        for i in range(n):
+            target[i] = row[n - 1 - i]
+
+
+def sequence(out, start, step, begin, end):
+    """``out[i] = start + step * i``."""
+    target = out[begin:end]
+    for i in range(len(target)):
+        target[i] = start + step * (begin + i)

@@ -1,0 +1,220 @@
+"""What a tensor is to the table: a view (dtype, shape, strides, offset) over a storage.
+
+``Tensor`` itself, with its methods, stands on a higher floor and is bound here when it is defined:
+the table makes tensors without knowing their methods.
+"""
+import operator
+
+from ..runtime import dtypes
+from ..runtime.device import CPU, check_available
+from ..runtime.storage import Storage
+
+
+class Size(tuple):
+    """A shape: a tuple of ints that prints as ``torch.Size([2, 3])``."""
+
+    __slots__ = ()
+
+    def __repr__(self):
+        return f"torch.Size([{', '.join(map(str, self))}])"
+
+    def numel(self):
+        """Product of the sizes; 1 for a scalar's empty shape."""
+        return product(self)
+
+    def __getitem__(self, index):
+        got = tuple.__getitem__(self, index)
+        return Size(got) if isinstance(index, slice) else got
+
+    def __add__(self, other):
+        return Size(tuple.__add__(self, other))
+
+    def __radd__(self, other):
+        return Size(tuple(other) + tuple(self))
+
+    def __mul__(self, count):
+        return Size(tuple.__mul__(self, count))
+
+    __rmul__ = __mul__
+
+    def __reduce__(self):
+        return Size, (tuple(self),)
+
+
+def product(sizes):
+    """Product of integers."""
+    n = 1
+    for size in sizes:
+        n *= size
+    return n
+
+
+class TensorBase:
+    """The part of Tensor that the table reads. Attributes not set on an instance have the defaults
+    below, so that making a tensor is six assignments.
+
+    ``_requires_grad`` is true for leaves that want gradients and for every result of them;
+    ``_grad_fn`` and ``_output_nr`` name the node and output that made it; ``_base`` is the tensor
+    whose view this is; ``_rebased`` counts how often the history was replaced by an in-place write.
+    """
+
+    _requires_grad = False
+    _grad_fn = None
+    _rebased = 0
+    _output_nr = 0
+    _base = None
+    _grad = None
+    _accumulator = None
+    _hooks = None
+    _inference = False
+
+
+_bound = {"Tensor": TensorBase}
+
+
+def bind(cls):
+    """Make ``cls`` the class of every tensor that the table creates."""
+    _bound["Tensor"] = cls
+    return cls
+
+
+def contiguous_strides(shape):
+    """Row-major strides in elements; a dimension of size 0 counts as 1, as in torch."""
+    strides, step = [], 1
+    for size in reversed(shape):
+        strides.append(step)
+        step *= size if size > 1 else 1
+    return tuple(strides[::-1])
+
+
+def is_contiguous(shape, strides):
+    """Whether the elements lie in row-major order without gaps."""
+    step = 1
+    for size, stride in zip(reversed(shape), reversed(strides), strict=True):
+        if size == 0:
+            return True
+        if size != 1:
+            if stride != step:
+                return False
+            step *= size
+    return True
+
+
+def make(storage, dtype, shape, strides, offset, new=object.__new__):
+    """A tensor over ``storage``; ``shape`` becomes a Size. Views pass strides and offset."""
+    self = new(_bound["Tensor"])
+    self._storage = storage
+    self.dtype = dtype
+    self._shape = shape if type(shape) is Size else Size(shape)
+    self._strides = strides
+    self._offset = offset
+    self._address = storage.address + offset * dtype.itemsize
+    return self
+
+
+MAX_BYTES = (1 << 63) - 1
+
+
+def checked_nbytes(shape, dtype):
+    """Bytes that a tensor of this shape takes; RuntimeError for negative or overflowing sizes."""
+    n = dtype.itemsize
+    for size in shape:
+        if size < 0:
+            raise RuntimeError(f"Trying to create tensor with negative dimension {size}: "
+                               f"{list(shape)}")
+        n *= size
+    if n > MAX_BYTES:
+        raise RuntimeError(f"Storage size calculation overflowed with sizes={list(shape)}: the "
+                           f"tensor would take {n} bytes")
+    return n
+
+
+def empty(shape, dtype=None, device=None):
+    """An uninitialised row-major tensor."""
+    dtype = dtype or dtypes.get_default_dtype()
+    if device is None or device is CPU:
+        storage = Storage(checked_nbytes(shape, dtype))
+    else:
+        storage = Storage(checked_nbytes(shape, dtype), check_available(device))
+    return make(storage, dtype, shape, contiguous_strides(shape), 0)
+
+
+def view(tensor, shape, strides, offset):
+    """A view of ``tensor``'s storage, remembering its base for in-place autograd."""
+    result = make(tensor._storage, tensor.dtype, shape, strides, offset)
+    result._base = tensor if tensor._base is None else tensor._base
+    if tensor._inference:
+        result._inference = True
+    return result
+
+
+def alias(tensor):
+    """Another tensor over the same elements, with no autograd history and no base."""
+    return make(tensor._storage, tensor.dtype, tensor._shape, tensor._strides, tensor._offset)
+
+
+def numel(tensor):
+    """Number of elements."""
+    return product(tensor._shape)
+
+
+def integer(value, op, name):
+    """``value`` as a Python int; TypeError in torch's words otherwise."""
+    if type(value) is int:
+        return value
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{op}(): argument '{name}' must be int, not {type(value).__name__}"
+                        ) from None
+
+
+def wrap_dim(dim, ndim, op=""):
+    """``dim`` counted from the front; IndexError if it is not in [-ndim, ndim - 1]."""
+    span = ndim or 1
+    if type(dim) is not int:
+        dim = integer(dim, op, "dim")
+    if not -span <= dim < span:
+        raise IndexError(f"Dimension out of range (expected to be in range of [{-span}, {span - 1}]"
+                         f", but got {dim})")
+    return dim + span if dim < 0 else dim
+
+
+def wrap_dims(dims, ndim, op=""):
+    """Several dims counted from the front, each once; all of them if ``dims`` is None or empty."""
+    if dims is None or (isinstance(dims, (tuple, list)) and not dims):
+        return tuple(range(ndim))
+    if not isinstance(dims, (tuple, list)):
+        dims = (dims,)
+    wrapped = tuple(wrap_dim(d, ndim, op) for d in dims)
+    if len(set(wrapped)) != len(wrapped):
+        raise RuntimeError(f"dim {next(d for d in wrapped if wrapped.count(d) > 1)} appears "
+                           "multiple times in the list of dims")
+    return wrapped if ndim else ()
+
+
+def broadcast_shapes(*shapes):
+    """The shape that all ``shapes`` broadcast to; RuntimeError names the dimension that differs."""
+    first = shapes[0]
+    if all(s == first for s in shapes[1:]):
+        return first if type(first) is Size else Size(first)
+    ndim = max(map(len, shapes))
+    result = [1] * ndim
+    for shape in shapes:
+        lead = ndim - len(shape)
+        for d, size in enumerate(shape, lead):
+            if result[d] == 1:
+                result[d] = size
+            elif size not in (1, result[d]):
+                raise RuntimeError(
+                    f"The size of tensor a ({result[d]}) must match the size of tensor b ({size}) "
+                    f"at non-singleton dimension {d}")
+    return Size(result)
+
+
+def broadcast_strides(tensor, shape):
+    """Strides that read ``tensor`` as if it had ``shape``: 0 along broadcast dimensions."""
+    lead = len(shape) - len(tensor._shape)
+    return (0,) * lead + tuple(
+        0 if have == 1 and want != 1 else stride
+        for have, want, stride in zip(tensor._shape, shape[lead:], tensor._strides, strict=True))

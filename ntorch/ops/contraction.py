@@ -1,0 +1,352 @@
+"""Matrix products of strided tensors: which kernel, and how its arguments are laid out.
+
+``gemm`` is what the entries call; ``contract``, ``prepack`` and ``plan`` (see
+``contraction_plan.py``) are for kernels with operands or epilogues of their own.
+"""
+import functools
+import typing
+import weakref
+
+from ..kernels import gemm_pack, gemm_small, half
+from ..runtime import build, dtypes, launch
+from ..runtime.device import META
+from . import contraction_plan as plans
+from .base import empty, product, view
+from .contraction_plan import (
+    Epilogue,
+    Packed,
+    Source,
+    ceil_div,
+    contract,
+    place,
+    plan,
+    prepack,
+    target,
+    tile,
+)
+from .registry import ops
+
+SMALL_FLOPS = 1 << 23       # up to here operands are read in place, beyond they are packed
+FEW_ROWS = 12               # as many rows of x need dot products, not packing, in x @ w.T
+GRAIN_FLOPS = 1 << 20       # what one chunk of a parallel small product holds
+_WIDEN = {"h2": half.f16_to_f32, "g2": half.bf16_to_f32}
+_NARROW = {"h2": half.f32_to_f16, "g2": half.f32_to_bf16}
+
+
+class Matrix(typing.NamedTuple):
+    """How a batch of matrices lies in memory; strides in elements, batches in two levels.
+
+    Matrix ``b`` starts ``(b // inner) * outer + (b % inner) * batch`` elements on; ``extent`` is
+    the number of elements from the first to the last one.
+    """
+    extent: int
+    inner: int
+    outer: int
+    batch: int
+    row: int
+    col: int
+
+    @property
+    def turned(self):
+        """The transposed matrices."""
+        return self._replace(row=self.col, col=self.row)
+
+    @property
+    def spot(self):
+        """The slots after the pointer in a kernel that takes two levels of batches."""
+        return self[:4]
+
+
+NOTHING = Matrix(0, 1, 0, 0, 0, 0)      # of the c that is not there
+
+
+def _levels(sizes, strides):
+    """Collapse batch dimensions to ``(inner count, outer stride, inner stride)``; None if more than
+    two levels are left."""
+    merged = []
+    for size, stride in zip(sizes, strides, strict=True):
+        if size == 1:
+            continue
+        if merged and merged[-1][1] == stride * size:
+            merged[-1] = (merged[-1][0] * size, stride)
+        else:
+            merged.append((size, stride))
+    if not merged:
+        return 1, 0, 0
+    if len(merged) == 1:
+        return 1, merged[0][1], 0
+    return (merged[1][0], merged[0][1], merged[1][1]) if len(merged) == 2 else None
+
+
+def matrix(shape, strides, wanted):
+    """``shape`` and ``strides`` broadcast to ``wanted = (*batch, rows, cols)`` as a ``Matrix``, or
+    None if the batch dimensions need more than two levels of strides."""
+    lead = len(wanted) - len(shape)
+    steps = [0] * lead
+    extent = 1
+    for size, stride, want in zip(shape, strides, wanted[lead:], strict=True):
+        steps.append(0 if size == 1 and want != 1 else stride)
+        extent += (size - 1) * stride
+    levels = _levels(wanted[:-2], steps[:-2])
+    return levels and Matrix(extent, *levels, *steps[-2:])
+
+
+@functools.cache
+def _packer(width, code, T, order):
+    widen = _WIDEN.get(code, gemm_pack.same)
+    kinds = (f"{T}:1C", "i", "i", "i", f"{code}:1C", "i", "i", "i", "i", "i")
+    if order == "turned":
+        return build.kernel(gemm_pack.pack_turned_kernel(width), kinds, T=T)
+    make = gemm_pack.pack_lines_kernel if order == "lines" else gemm_pack.pack_depths_kernel
+    return build.kernel(make(width, widen), kinds, T=T)
+
+
+@functools.cache
+def _store(code, T, affine):
+    widen, narrow = _WIDEN.get(code, gemm_pack.same), _NARROW.get(code, gemm_pack.same)
+    head = (f"{T}:2C", "i", "i", "i", "i", f"{code}:3C")
+    if not affine:
+        return build.kernel(gemm_pack.store_kernel(narrow), head, T=T)
+    kinds = (*head, f"{code}:1C", *"iiiii", "T", "T")
+    return build.kernel(gemm_pack.store_affine_kernel(widen, narrow), kinds, T=T)
+
+
+def source(address, layout, side, code, T):
+    """The ``Source`` that packs the ``Matrix`` at ``address`` as operand ``side`` ("a" or "b")."""
+    line, depth = (layout.row, layout.col) if side == "a" else (layout.col, layout.row)
+    shape = tile(T)
+    order = "lines" if line == 1 else "turned" if depth == 1 and code == T else "depths"
+    packer = _packer(shape.rows if side == "a" else shape.width, code, T, order)
+    return Source(packer, (address, *layout.spot, line, depth),
+                  layout.outer == 0 and layout.batch == 0)
+
+
+def epilogue(out, batch, m, n, code, T, c_address=0, c=NOTHING, alpha=1.0, beta=0.0):
+    """The ``Epilogue`` ``out = alpha * sums + beta * c``; ``out`` is contiguous (batch, m, n)."""
+    if alpha == 1.0 and beta == 0.0:
+        return Epilogue(_store(code, T, False), (out, batch, m, n))
+    return Epilogue(_store(code, T, True),
+                    (out, batch, m, n, c_address, *c.spot, c.row, c.col, build.double_bits(alpha),
+                     build.double_bits(beta)))
+
+
+_FLAT, _SPOT = "{}:1C", ("i", "i", "i")
+_OPERAND = (_FLAT, *_SPOT)
+_SCALARS = ("T", "T")
+_SMALL_KINDS = {
+    "matvec": (*_OPERAND, "i", *_OPERAND, *_OPERAND, "i", _FLAT, "i", "i", *_SCALARS),
+    "vecmat": (*_OPERAND, "i", *_OPERAND, "i", *_OPERAND, "i", _FLAT, "i", "i", "i", *_SCALARS),
+    "few_rows": (_FLAT, "i", _FLAT, "i", _FLAT, "i", "i", _FLAT, "i", "i", "i", *_SCALARS),
+    "small_product": ((*_OPERAND, "i", "i") * 3 + (_FLAT, "i", "i", "i", "i", *_SCALARS)),
+}
+
+
+@functools.cache
+def _small(name, T, shape=None):
+    function = getattr(gemm_small, name, None)
+    if shape is not None:
+        function = gemm_small.small_product_kernel(shape.small_rows, shape.vectors, shape.lanes,
+                                                   shape.masked)
+    kinds = tuple(kind.format(T) for kind in _SMALL_KINDS[name])
+    return build.kernel(function, kinds, T=T, reassoc=name in ("matvec", "few_rows"))
+
+
+def _call(kernel, a, b, c, rest, n, grain):
+    """A launcher ``run(a, b, c, out, alpha, beta)`` of addresses and scalars over range ``n``."""
+    pack = launch.packer(4 + len(a) + len(b) + len(c) + len(rest) + 2)
+    bits, run_table = build.double_bits, launch.run_table
+
+    def run(a_address, b_address, c_address, out, alpha, beta):
+        table = pack(a_address, *a, b_address, *b, c_address, *c, out, *rest,
+                     bits(alpha), bits(beta))
+        run_table(kernel, table, n, grain)
+    return run
+
+
+def _swapped(run):
+    """The launcher with its operands in the other order."""
+    return lambda a, b, c, out, alpha, beta: run(b, a, c, out, alpha, beta)
+
+
+def _matvec(rows, x, c, batch, m, k, T):
+    """``out[b, i] = rows[b, i] . x[b]``; both contiguous along k. c's row stride steps along i."""
+    return _call(_small("matvec", T), (*rows.spot, rows.row), x.spot, (*c.spot, c.row),
+                 (batch * m, m, k), batch * m, max(4, GRAIN_FLOPS // (8 * max(k, 1))))
+
+
+def _vecmat(x, step, b, c, batch, n, k, T):
+    """``out[b, j] = x[b] . b[b, :, j]`` with rows of b contiguous. c's col stride steps along j."""
+    blocks = max(1, min(n // 256, n * k * 8 // GRAIN_FLOPS))
+    return _call(_small("vecmat", T), (*x.spot, step), (*b.spot, b.row), (*c.spot, c.col),
+                 (batch * n, n, k, blocks), batch * blocks,
+                 max(1, GRAIN_FLOPS * blocks // (8 * max(n * k, 1))))
+
+
+def _vector_product(a, b, c, batch, m, n, k, T):
+    """The launcher of a product with one row or one column; None if the layout does not suit."""
+    if n == 1:
+        # the column is the vector, the rows of a are dotted with it
+        if a.col == 1 and (b.row == 1 or k == 1):
+            return _matvec(a, b, c, batch, m, k, T)
+        if a.row == 1:
+            return _swapped(_vecmat(b, b.row, a.turned, c.turned, batch, m, k, T))
+    elif b.col == 1:
+        return _vecmat(a, a.col, b, c, batch, n, k, T)
+    elif b.row == 1 and (a.col == 1 or k == 1):
+        return _swapped(_matvec(b.turned, a, c.turned, batch, n, k, T))
+    return None
+
+
+def _small_product(a, b, c, batch, m, n, k, T):
+    flops = 2 * m * n * max(k, 1)
+    blocks = max(1, min(ceil_div(m, 32), flops // GRAIN_FLOPS))
+    return _call(_small("small_product", T, tile(T)), (*a.spot, a.row, a.col),
+                 (*b.spot, b.row, b.col), (*c.spot, c.row, c.col), (batch * m * n, m, n, k, blocks),
+                 batch * blocks, max(1, GRAIN_FLOPS * blocks // flops))
+
+
+def _few_rows(a, b, c, m, n, k, T):
+    return _call(_small("few_rows", T), (a.extent, a.row), (b.extent, b.col),
+                 (c.extent, c.row, c.col), (m * n, m, n, k), n,
+                 max(4, GRAIN_FLOPS // (4 * m * k) * 2))
+
+
+def _packed_product(a, b, c, batch, m, n, k, code, T):
+    def run(a_address, b_address, c_address, out, alpha, beta):
+        contract(m, n, k, source(a_address, a, "a", code, T), source(b_address, b, "b", code, T),
+                 epilogue(out, batch, m, n, code, T, c_address, c, alpha, beta), batch=batch, T=T)
+    return run
+
+
+def launcher(a, b, c, batch, m, n, k, code, T):
+    """``run(a, b, c, out, alpha, beta)``, given addresses and scalars, for these ``Matrix``
+    layouts.
+
+    It computes ``out = alpha * a @ b + beta * c`` for float types; ``out`` is contiguous (batch,
+    m, n) and overlaps no operand. c is not read if beta is 0.
+    """
+    if code == T:
+        if m == 1 or n == 1:
+            run = _vector_product(a, b, c, batch, m, n, k, T)
+            if run is not None:
+                return run
+        few = m <= FEW_ROWS and batch == 1 and a.col == 1 and b.row == 1 and b.col != 1
+        if few and n >= 8 and n * k >= 4096:
+            return _few_rows(a, b, c, m, n, k, T)
+        shallow = k <= gemm_small.STACK_DEPTH
+        if 2 * m * n * k <= SMALL_FLOPS and (shallow or (b.col == 1 and tile(T).masked)):
+            return _small_product(a, b, c, batch, m, n, k, T)
+    return _packed_product(a, b, c, batch, m, n, k, code, T)
+
+
+_launchers = {}
+_MOST_LAUNCHERS = 4096
+
+
+def set_target(name):
+    """Use the register tiles of target ``name`` (None: those for this processor); for tests."""
+    plans.set_target(name)
+    _launchers.clear()
+
+
+def _prepare(a, b, c, batch_shape, key):
+    """The launcher for these tensors, remembered; None if an operand has to be copied first."""
+    m, k, n = a._shape[-2], a._shape[-1], b._shape[-1]
+    left = matrix(a._shape, a._strides, (*batch_shape, m, k))
+    right = matrix(b._shape, b._strides, (*batch_shape, k, n))
+    added = NOTHING if c is None else matrix(c._shape, c._strides, (*batch_shape, m, n))
+    if left is None or right is None or added is None:
+        return None
+    if len(_launchers) >= _MOST_LAUNCHERS:
+        _launchers.clear()
+    run = _launchers[key] = launcher(left, right, added, product(batch_shape), m, n, k,
+                                     a.dtype.code, a.dtype.compute)
+    return run
+
+
+def _row_major(tensor, shape=None):
+    from .structured import _row_major
+    return _row_major(tensor if shape is None else ops.expand(tensor, shape))
+
+
+def gemm(a, b, batch_shape=(), c=None, alpha=1, beta=0):
+    """``alpha * a @ b + beta * c`` as a new contiguous tensor ``(*batch_shape, m, n)``.
+
+    a: (..., m, k), b: (..., k, n), any strides, batch dimensions broadcast to ``batch_shape``; c
+    broadcasts to the result and is not read if ``beta`` is 0. All of one dtype. float32 and float64
+    run in their own precision, float16 and bfloat16 in float32 rounded once at the end, integers
+    wrap, complex numbers in their own precision.
+    """
+    out = empty((*batch_shape, a._shape[-2], b._shape[-1]), a.dtype, a._storage.device)
+    if a._storage.device is META or 0 in out._shape:
+        return out
+    if beta == 0:
+        c = None
+    if a.dtype.category != dtypes.FLOAT:
+        return _generic(a, b, batch_shape, c, alpha, beta, out)
+    if c is None:
+        key = a._shape, a._strides, b._shape, b._strides, a.dtype, batch_shape
+    else:
+        c = c if len(c._shape) > 1 else _lift(c)
+        key = a._shape, a._strides, b._shape, b._strides, a.dtype, batch_shape, c._shape, c._strides
+    run = _launchers.get(key) or _prepare(a, b, c, batch_shape, key)
+    if run is None:
+        # more than two levels of batch strides: write the operands out
+        wide = [x if x is None else _row_major(x, (*batch_shape, *x._shape[-2:]))
+                for x in (a, b, c)]
+        return gemm(*wide[:2], batch_shape, wide[2], alpha, beta)
+    run(a._address, b._address, 0 if c is None else c._address, out._address, alpha, beta)
+    return out
+
+
+def _lift(c):
+    """A vector or scalar as a matrix of one row."""
+    size, step = (c._shape[0], c._strides[0]) if c._shape else (1, 1)
+    return view(c, (1, size), (size * step, step), c._offset)
+
+
+def _generic(a, b, batch_shape, c, alpha, beta, out):
+    """Integers and complex numbers: plain loops, then the affine step in ops."""
+    from .structured import run
+    m, n = out._shape[-2:]
+    batch = product(batch_shape)
+
+    def flat(tensor):
+        wide = ops.expand(tensor, (*batch_shape, *tensor._shape[-2:]))
+        return ops.reshape(wide, (batch, *tensor._shape[-2:]))
+
+    run(gemm_small.generic_product, [("A", flat(a)), ("A", flat(b)),
+                                     ("C", ops.reshape(out, (batch, m, n)))], batch * m,
+        max(1, 200_000 // max(1, n * a._shape[-1])), T=a.dtype.code)
+    result = out if alpha == 1 else ops.mul(out, alpha)
+    if c is not None:
+        result = ops.add(result, c if beta == 1 else ops.mul(c, beta))
+    return result
+
+
+_prepacked = weakref.WeakKeyDictionary()    # storage -> {view and side: (version, Packed)}
+
+
+def prepack_tensor(tensor, side="b"):
+    """The packed form of a matrix ``(k, n)`` (or ``(m, k)`` for side "a"), kept for its storage.
+
+    Packing is done again when the storage has been written to (its version counter moved). For
+    weights that serve many products.
+    """
+    key = (side, tensor._offset, tensor._shape, tensor._strides, tensor.dtype, target())
+    known = _prepacked.setdefault(tensor._storage, {})
+    found = known.get(key)
+    if found is not None and found[0] == tensor._storage.version:
+        return found[1]
+    T = tensor.dtype.compute
+    lines, depth = tensor._shape if side == "a" else tensor._shape[::-1]
+    layout = matrix(tensor._shape, tensor._strides, tensor._shape)
+    packed = prepack(side, source(tensor._address, layout, side, tensor.dtype.code, T), 1, lines,
+                     depth, T)
+    known[key] = tensor._storage.version, packed
+    return packed
+
+
+__all__ = ["NOTHING", "Epilogue", "Matrix", "Packed", "Source", "contract", "epilogue", "gemm",
+           "launcher", "matrix", "place", "plan", "prepack", "prepack_tensor", "set_target",
+           "source", "target", "tile"]

@@ -1,0 +1,349 @@
+"""Plans for the contraction engine: register tiles, blocking, scratch memory, launches.
+
+``contract`` computes ``epilogue(A @ B)`` for operands given as packers (``Source``) or packed
+before (``Packed``). The contracts of packers and epilogues are in ``kernels/gemm.py``; this module
+knows addresses and sizes, not tensors.
+"""
+import ctypes
+import functools
+import os
+import typing
+
+from ..kernels import gemm
+from ..runtime import build, cpu, launch, memory, pool
+
+WORD = 8
+SHARED_LIMIT = 256 << 20        # an operand larger than this, packed, is packed block by block
+BLOCK_BYTES = 160 << 10         # what a task keeps of A: a part of the second-level cache
+TILE_BYTES = 320 << 10          # what a task keeps of unfinished sums
+FILL_ELEMENTS = 32768           # what one task packs of a shared operand
+TASK_FLOPS = 2_000_000          # a task is at least some twenty microseconds of work
+RELEASE_FLOPS = 1_000_000       # from here on a serial product lets other Python threads run
+
+
+class Tile(typing.NamedTuple):
+    """A register tile: ``rows`` x (``vectors`` x ``lanes``), and how small products are tiled."""
+    rows: int
+    vectors: int
+    lanes: int
+    small_rows: int
+    masked: int         # whether the target has masked vector loads and stores
+
+    @property
+    def width(self):
+        """Columns of the tile, which is the width of B's panels."""
+        return self.vectors * self.lanes
+
+
+TILES = {
+    "avx512": {"f4": Tile(12, 2, 16, 8, 1), "f8": Tile(12, 2, 8, 8, 1)},
+    "avx2": {"f4": Tile(6, 2, 8, 6, 1), "f8": Tile(6, 2, 4, 6, 1)},
+    "neon": {"f4": Tile(8, 3, 4, 8, 0), "f8": Tile(8, 3, 2, 8, 0)},
+    "portable": {"f4": Tile(4, 2, 4, 4, 0), "f8": Tile(4, 2, 2, 4, 0)},
+}
+K_BLOCK = 256
+ITEM_BYTES = {"f4": 4, "f8": 8}
+_COUNTERS = 512                 # bytes: three counters, 128 bytes apart
+_NO_PRODUCT, _NO_PACK, _NO_STORE = ((0,) * count for count in (
+    gemm.PRODUCT_SLOTS, gemm.PACK_SLOTS, gemm.STORE_SLOTS))
+_PACK_TABLE = launch.packer(7)
+
+
+def default_target():
+    """The key in ``TILES`` for this processor; ``NTORCH_GEMM_TARGET`` chooses another."""
+    asked = os.environ.get("NTORCH_GEMM_TARGET")
+    if asked:
+        if asked not in TILES:
+            raise ValueError(f"NTORCH_GEMM_TARGET={asked}: expected one of {', '.join(TILES)}")
+        return asked
+    if cpu.arch() == "aarch64":
+        return "neon"
+    if cpu.arch() == "x86_64":
+        return {512: "avx512", 256: "avx2"}.get(cpu.vector_bits(), "portable")
+    return "portable"
+
+
+class _Target:
+    name = None
+
+
+def target():
+    """The target in use: a key of ``TILES``."""
+    if _Target.name is None:
+        _Target.name = default_target()
+    return _Target.name
+
+
+def set_target(name):
+    """Use the tiles of ``name`` from now on (None: what fits this processor); for tests."""
+    if name is not None and name not in TILES:
+        raise ValueError(f"set_target: expected one of {', '.join(TILES)}, got {name!r}")
+    _Target.name = name
+
+
+def tile(T):
+    """The register tile for compute type ``T`` (``"f4"`` or ``"f8"``)."""
+    return TILES[target()][T]
+
+
+@functools.cache
+def _product(shape, T):
+    kinds = (f"{T}:1C",) * 3 + ("i",) * 4
+    return build.kernel(gemm.product_kernel(shape.rows, shape.vectors, shape.lanes), kinds, T=T)
+
+
+@functools.cache
+def _driver():
+    return build.kernel(gemm.contract_tasks, ("i8:1C", "i8:2C", "i8:1C"))
+
+
+class Source(typing.NamedTuple):
+    """An operand to be packed: a packer kernel, the slots of its own parameters, and whether all
+    matrices of the batch are one and the same."""
+    packer: typing.Any
+    slots: tuple
+    repeated: bool = False
+
+
+class Epilogue(typing.NamedTuple):
+    """What takes the sums away: a kernel and the slots of its own parameters."""
+    kernel: typing.Any
+    slots: tuple
+
+
+class Packed:
+    """An operand packed whole. ``side`` is "a" or "b"; keeps its memory while it lives."""
+
+    __slots__ = ("address", "batch_bytes", "side", "shape", "target", "_block", "__weakref__")
+    slots = ()
+
+    def __init__(self, address, block, batch_bytes, side, shape):
+        self.address, self._block = address, block
+        self.batch_bytes, self.side, self.shape = batch_bytes, side, shape
+        self.target = target()
+
+    def __del__(self, free=memory.free):
+        if self._block is not None:
+            free(self._block)
+
+
+def ceil_div(a, b):
+    """``a / b`` rounded up."""
+    return -(-a // b)
+
+
+def k_block(k):
+    """Depth of the K blocks: equal parts of at most ``K_BLOCK``. It depends on ``k`` alone."""
+    parts = ceil_div(k, K_BLOCK)
+    return min(k, ceil_div(ceil_div(k, parts), 8) * 8) if parts > 1 else k
+
+
+class Layout(typing.NamedTuple):
+    """How a contraction of given sizes is cut; what of its plan does not depend on addresses."""
+    header: tuple
+    lanes: int
+    lane_bytes: int         # scratch memory of a lane
+    packed_bytes: int       # the shared B, if it is packed here
+    flops: int
+
+
+def _cut(m_panels, n_panels, shape, kc, k, batch, item, threads):
+    """How many blocks of rows and columns a matrix is cut into: by cache, then by work."""
+    rows, columns = shape.rows, shape.width
+    block_rows = max(rows, BLOCK_BYTES // (max(kc, 1) * item))
+    m_blocks = ceil_div(m_panels, max(1, block_rows // rows))
+    tall = ceil_div(m_panels, m_blocks) * rows
+    wide = TILE_BYTES // (tall * item) if k > kc else 1024
+    n_blocks = ceil_div(n_panels, max(1, wide // columns))
+    work = 2.0 * m_panels * rows * n_panels * columns * max(k, 1) * batch
+    wanted = min(4 * threads, work / TASK_FLOPS) if threads > 1 else 1
+    while batch * m_blocks * n_blocks < wanted:
+        if m_panels // m_blocks >= 2 * (n_panels // n_blocks) and m_panels > m_blocks:
+            m_blocks += 1
+        elif n_panels > n_blocks:
+            n_blocks += 1
+        elif m_panels > m_blocks:
+            m_blocks += 1
+        else:
+            break
+    return m_blocks, n_blocks
+
+
+class Shape(typing.NamedTuple):
+    """What a layout depends on besides how it is cut."""
+    batch: int
+    m: int
+    n: int
+    k: int
+    T: str
+    tile: Tile
+    a_packed: bool          # operands packed before
+    b_packed: bool
+    own_slots: tuple        # how many slots of their own packer a, packer b and the epilogue have
+
+
+def _layout_of(shape, m_blocks, n_blocks, matrices, fill_blocks, lanes):
+    """The layout with these blocks; with ``fill_blocks``, ``matrices`` of B are packed first."""
+    batch, m, n, k, T, reg, a_packed, b_packed, own_slots = shape
+    item, kc = ITEM_BYTES[T], k_block(k)
+    m_panels, n_panels = ceil_div(m, reg.rows), ceil_div(n, reg.width)
+    tall, wide = ceil_div(m_panels, m_blocks) * reg.rows, ceil_div(n_panels, n_blocks)
+    size = n_panels * reg.width * k * item
+    panel = tall * reg.width * item
+    step = panel if k > kc else 0
+    shared = b_packed or fill_blocks > 0
+    at_a = panel * (wide if step else 1)
+    at_b = at_a + (0 if a_packed else ceil_div(tall * kc * item, 64) * 64)
+    end = at_b + (0 if shared else ceil_div(wide * reg.width * kc * item, 64) * 64)
+    tables = (gemm.PRODUCT_SLOTS, gemm.PACK_SLOTS + own_slots[0], gemm.PACK_SLOTS + own_slots[1])
+    starts = [gemm.HEADER + sum(tables[:i]) for i in range(4)]
+    header = (batch * m_blocks * n_blocks, m_blocks, n_blocks, m, n, k, m_panels, n_panels,
+              reg.rows, reg.width, kc, item, int(a_packed), at_a, 0, int(shared), at_b,
+              0 if matrices == 1 else size, 0, step, _product(reg, T).address, 0, 0, 0, *starts,
+              matrices * fill_blocks, fill_blocks, 0, end)
+    return Layout(header, lanes, end, matrices * size if fill_blocks else 0, 2 * batch * m * n * k)
+
+
+@functools.lru_cache(maxsize=4096)
+def layout(shape, b_repeated, threads):
+    """The ``Layout`` of a contraction; ``b_repeated``: all matrices of B are one and the same."""
+    reg, kc, item = shape.tile, k_block(shape.k), ITEM_BYTES[shape.T]
+    m_panels, n_panels = ceil_div(shape.m, reg.rows), ceil_div(shape.n, reg.width)
+    m_blocks, n_blocks = _cut(m_panels, n_panels, reg, kc, shape.k, shape.batch, item, threads)
+    size = n_panels * reg.width * shape.k * item
+    matrices = 1 if b_repeated else shape.batch
+    # several tasks would pack the same block of B again: do it once, before
+    again = m_blocks > 1 or (b_repeated and shape.batch > 1)
+    fill = again and not shape.b_packed and 0 < size * matrices <= SHARED_LIMIT
+    fill_blocks = max(1, min(n_panels, size // (item * FILL_ELEMENTS))) if fill else 0
+    tasks = shape.batch * m_blocks * n_blocks
+    small = tasks < 2 or 2 * shape.batch * shape.m * shape.n * shape.k < TASK_FLOPS
+    return _layout_of(shape, m_blocks, n_blocks, matrices, fill_blocks,
+                      1 if small else min(tasks, threads))
+
+
+@functools.lru_cache(maxsize=1024)
+def _whole(shape):
+    """A layout with one task per product and nothing shared but what is packed before."""
+    return _layout_of(shape, 1, 1, shape.batch, 0, 1)
+
+
+def _words(lay, a, b, epilogue):
+    """The plan of a layout with its kernels and their parameters; addresses of B and of the scratch
+    memory are still to be put in."""
+    words = [*lay.header, *_NO_PRODUCT, *_NO_PACK, *a.slots, *_NO_PACK, *b.slots, *_NO_STORE,
+             *epilogue.slots]
+    if type(a) is Packed:
+        words[gemm.A_BASE], words[gemm.A_BATCH] = a.address, a.batch_bytes
+    else:
+        words[gemm.PACK_A] = a.packer.address
+    if type(b) is Packed:
+        words[gemm.B_BASE], words[gemm.B_BATCH] = b.address, b.batch_bytes
+    else:
+        words[gemm.PACK_B] = b.packer.address
+    words[gemm.STORE] = epilogue.kernel.address
+    return words
+
+
+def _run(words, lanes, lane_bytes, packed_bytes, flops):
+    """Give a plan its memory and run it."""
+    n_words = len(words)
+    plans = _COUNTERS + ceil_div(n_words * (lanes + 1) * WORD, 64) * 64
+    address, block = memory.allocate(plans + packed_bytes + lanes * lane_bytes)
+    try:
+        if packed_bytes:
+            words[gemm.B_BASE] = address + plans
+        words[gemm.SCRATCH] = address + plans + packed_bytes
+        ctypes.memset(address, 0, _COUNTERS)
+        text = launch.packer(n_words)(*words)
+        ctypes.memmove(address + _COUNTERS, text, n_words * WORD)
+        table = _PACK_TABLE(address + _COUNTERS, n_words, address + _COUNTERS + n_words * WORD,
+        lanes,
+                            n_words, address, _COUNTERS // WORD)
+        kernel = _driver()
+        if lanes == 1 and flops > RELEASE_FLOPS:
+            kernel.call_released(table, 0, 1)
+        else:
+            launch.run_table(kernel, table, lanes, 1)
+    finally:
+        memory.free(block)
+
+
+def prepack(side, source, batch, lines, k, T):
+    """Pack an operand whole: side "a", whose ``lines`` are rows, or "b", whose are columns."""
+    shape = tile(T)
+    width = shape.rows if side == "a" else shape.width
+    item = ITEM_BYTES[T]
+    batches = 1 if source.repeated else batch
+    panels = ceil_div(lines, width)
+    size = panels * width * k * item
+    address, block = memory.allocate(max(1, batches * size))
+    batch_bytes = 0 if source.repeated else size
+    packed = Packed(address, block, batch_bytes, side, (batch, lines, k, T))
+    blocks = max(1, min(panels, size // (item * FILL_ELEMENTS)))
+    words = [0] * gemm.HEADER + [0] * gemm.PACK_SLOTS + list(source.slots)
+    for slot, value in ((gemm.N, lines), (gemm.K, k), (gemm.N_PANELS, panels), (gemm.NR, width),
+                        (gemm.KC, k_block(k)), (gemm.ITEM, item), (gemm.A_SHARED, 1),
+                        (gemm.B_SHARED, 1), (gemm.B_BASE, address), (gemm.B_BATCH, batch_bytes),
+                        (gemm.PACK_B, source.packer.address), (gemm.B_AT, gemm.HEADER),
+                        (gemm.FILL_TASKS, batches * blocks), (gemm.FILL_BLOCKS, blocks)):
+        words[slot] = value
+    flops = batches * size      # packing an element costs about what a few operations do
+    lanes = 1 if flops < TASK_FLOPS else min(batches * blocks, pool.get_num_threads())
+    _run(words, lanes, 0, 0, flops)
+    return packed
+
+
+def _check(operand, side, lines, k, T):
+    if type(operand) is Packed:
+        if operand.side != side or operand.shape[1:] != (lines, k, T):
+            raise ValueError(f"contract: operand {side} was packed for {operand.shape}, expected "
+                             f"{lines} lines of depth {k} in {T}; pack it for this product")
+        if operand.target != target():
+            raise ValueError("contract: the operand was packed for another target; pack it again")
+
+
+def _shape(m, n, k, a, b, epilogue, batch, T):
+    _check(a, "a", m, k, T)
+    _check(b, "b", n, k, T)
+    return Shape(batch, m, n, k, T, tile(T), type(a) is Packed, type(b) is Packed,
+                 (len(a.slots), len(b.slots), len(epilogue.slots)))
+
+
+def contract(m, n, k, a, b, epilogue, *, batch=1, T="f4"):
+    """Compute ``epilogue(A[i] @ B[i])`` for ``batch`` products of (m, k) by (k, n).
+
+    ``a`` and ``b`` are a ``Source`` or ``Packed``, ``epilogue`` an ``Epilogue``; compute type ``T``
+    is ``"f4"`` or ``"f8"``. Every element of the result is handed to the epilogue once, whatever k
+    is. The same bits come out for any number of threads. ValueError for a ``Packed`` operand of
+    other sizes.
+    """
+    if batch * m * n == 0:
+        return
+    lay = layout(_shape(m, n, k, a, b, epilogue, batch, T), type(b) is Source and b.repeated,
+                 pool.get_numpool.get_num_threads())
+    _run(_words(lay, a, b, epilogue), lay.lanes, lay.lane_bytes, lay.packed_bytes, lay.flops)
+
+
+def plan(m, n, k, a, b, epilogue, *, batch=1, T="f4"):
+    """``(words, scratch bytes)`` for kernels that call ``gemm.contract_block`` themselves.
+
+    Operands that are not ``Packed`` are packed by every call. Put the words in
+    an int64 array, add the address of 64-byte aligned scratch memory to slot ``gemm.TILE_BASE``
+    and, for an operand that is not ``Packed``, to ``gemm.A_BASE`` or ``gemm.B_BASE``; ``place``
+    does that. Then ``contract_block(words, i, 0, words[gemm.M_PANELS], 0, words[gemm.N_PANELS])``
+    computes product ``i``. It can be a time step: the batch strides of packers and epilogue then
+    walk along the sequence.
+    """
+    lay = _whole(_shape(m, n, k, a, b, epilogue, batch, T))
+    return _words(lay, a, b, epilogue), lay.lane_bytes
+
+
+def place(words, scratch):
+    """Put the address of scratch memory in the words of a ``plan``."""
+    words[gemm.TILE_BASE] += scratch
+    if not words[gemm.A_SHARED]:
+        words[gemm.A_BASE] += scratch
+    if not words[gemm.B_SHARED]:
+        words[gemm.B_BASE] += scratch
+    return words

@@ -1,0 +1,427 @@
+"""Indexing by several tensors at once, by masks, and by positions in the flattened tensor."""
+from ...kernels import indexing as kernels
+from ...runtime import dtypes
+from ...runtime.device import META
+from ..base import TensorBase, broadcast_shapes, empty, numel, product
+from ..composite import composite, overloaded
+from ..dtype_rules import _scalar_name, same
+from ..grids import (
+    GRAIN,
+    calculate,
+    check_index,
+    flat,
+    int64,
+    raw,
+    read_int,
+    reshaped,
+    rows_grain,
+    updating,
+)
+from ..pointwise import pointwise
+from ..registry import ops
+from ..structured import contiguous, run, structured
+from .indexing import select_rows, write_rows
+
+CHUNK = 16384       # flags that one task of nonzero looks at
+
+
+def _true_positions(flags):
+    """Positions of the true elements of a contiguous bool tensor, as a flat int64 tensor."""
+    flags = raw(flat(flags))
+    n = flags._shape[0]
+    chunks = -(-n // CHUNK)
+    counts = empty((chunks,), dtypes.int64)
+    run(kernels.count_true, [("C", flags), ("C", counts), ("i", CHUNK)], chunks, 1)
+    starts = empty((chunks + 1,), dtypes.int64)
+    run(kernels.starts, [("C", counts), ("C", starts)], 1, 1)
+    found = empty((read_int(starts, chunks),), dtypes.int64)
+    run(kernels.write_true, [("C", flags), ("C", starts), ("i", CHUNK), ("C", found)], chunks, 1)
+    return found
+
+
+def _flags(tensor):
+    return contiguous(tensor if tensor.dtype is dtypes.bool_ else ops.ne(tensor, 0))
+
+
+@structured("_nonzero(Tensor self) -> Tensor", method=False, differentiable=False)
+def _nonzero(self):
+    """The coordinates of the nonzero elements, one row each, in row-major order."""
+    if self._storage.device is META:
+        raise NotImplementedError("nonzero(): the size of the result depends on the data, which a meta"
+                                  " tensor does not have")
+    ndim = len(self._shape)
+    positions = _true_positions(_flags(self))
+    out = empty((numel(positions), ndim), dtypes.int64)
+    if ndim and numel(positions):
+        sizes = ops.tensor(list(self._shape), dtype=dtypes.int64)
+        run(kernels.unravel, [("C", positions), ("C", sizes), ("C", out)], numel(positions), 4096)
+    return out
+
+
+@overloaded("nonzero", out=True)
+def nonzero(input, *, out=None, as_tuple=False):  # noqa: A002 - torch's keyword
+    """Where elements are nonzero: an int64 tensor (count, ndim), or with ``as_tuple`` one index
+    tensor per dimension (a zero-dim tensor then counts as one of one element)."""
+    if as_tuple:
+        at = ops._nonzero(input if input._shape else ops.reshape(input, (1,)))
+        return tuple(ops.unbind(at, 1))
+    if out is None:
+        return ops._nonzero(input)
+    if out.dtype is not dtypes.int64:
+        raise RuntimeError("nonzero: Expected out tensor to have dtype Long, but got "
+                           f"{_scalar_name(out.dtype)} instead")
+    result = ops._nonzero(input)
+    if out._shape != result._shape:
+        out.resize_(result._shape)
+    return ops.copy_(out, result)
+
+
+@composite("argwhere(Tensor self) -> Tensor")
+def argwhere(self):
+    """The coordinates of the nonzero elements, (count, ndim)."""
+    return ops._nonzero(self)
+
+
+class Plan:
+    """A decided advanced index: which dimensions, where the result goes, which positions.
+
+    ``dims`` are the indexed dimensions; if they are adjacent the indexed part of the result stands in
+    their place, else first. ``places`` are positions in the indexed dimensions seen as one.
+    """
+
+    __slots__ = ("dims", "adjacent", "shape", "places")
+
+    def __init__(self, self_, indices):
+        indices = _expanded(self_, indices)
+        self.dims = [d for d, index in enumerate(indices) if index is not None]
+        given = [indices[d] for d in self.dims]
+        self.adjacent = self.dims == list(range(self.dims[0], self.dims[-1] + 1))
+        try:
+            self.shape = broadcast_shapes(*(index._shape for index in given))
+        except RuntimeError:
+            shapes = ", ".join(str(list(index._shape)) for index in given)
+            raise IndexError("shape mismatch: indexing tensors could not be broadcast together with "
+                             f"shapes {shapes}") from None
+        self.places = self._positions(self_, given)
+
+    def _positions(self, self_, given):
+        count = product(self.shape)
+        places = ops.zeros(count, dtype=dtypes.int64, device=self_._storage.device)
+        stride = 1
+        if 0 in [n for d, n in enumerate(self_._shape) if d not in self.dims]:
+            return places       # nothing is read: torch does not look at the indices
+        for d, index in zip(self.dims[::-1], given[::-1], strict=True):
+            size = self_._shape[d]
+            check_index(int64(index), size, IndexError, d, -size)
+            spread = contiguous(ops.expand(int64(index), self.shape))
+            run(kernels.linearize, [("C", flat(spread)), ("i", size), ("i", stride), ("C", places)],
+                count, GRAIN)
+            stride *= size
+        return places
+
+    def order(self, ndim):
+        """Dimensions of the indexed tensor, the indexed ones together."""
+        rest = [d for d in range(ndim) if d not in self.dims]
+        at = self.dims[0] if self.adjacent else 0
+        return rest[:at] + self.dims + rest[at:], at
+
+    def sizes(self, shape):
+        """(outer, n, inner) of a tensor of ``shape`` permuted by ``order``, and the result's shape."""
+        order, at = self.order(len(shape))
+        moved = [shape[d] for d in order]
+        before, after = moved[:at], moved[at + len(self.dims):]
+        grid = (product(before), product(moved[at:at + len(self.dims)]), product(after))
+        return grid, (*before, *self.shape, *after)
+
+    def gathered(self, tensor):
+        """``tensor`` permuted by ``order`` and contiguous."""
+        order, _ = self.order(len(tensor._shape))
+        if order == list(range(len(order))):
+            return contiguous(tensor)
+        return contiguous(ops.permute(tensor, order))
+
+
+def _expanded(self_, indices):
+    """Indices with masks replaced by the coordinates of their true elements; IndexError if wrong."""
+    found = []
+    for place, index in enumerate(indices):
+        if index is None:
+            found.append(None)
+        elif index.dtype in (dtypes.bool_, dtypes.uint8):
+            for k, size in enumerate(index._shape):
+                have = self_._shape[len(found) + k] if len(found) + k < len(self_._shape) else None
+                if have is not None and have != size:
+                    raise IndexError(f"The shape of the mask {list(index._shape)} at index {place} does "
+                                     f"not match the shape of the indexed tensor "
+                                     f"{list(self_._shape)} at index {len(found) + k}")
+            found += ops.unbind(ops._nonzero(index), 1)
+        elif index.dtype in (dtypes.int64, dtypes.int32):
+            found.append(index)
+        else:
+            raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
+    if len(found) > len(self_._shape):
+        raise IndexError(f"too many indices for tensor of dimension {len(self_._shape)} "
+                         f"(got {len(found)})")
+    return found
+
+
+@structured("index(Tensor self, Tensor?[] indices) -> Tensor", method=False)
+def index(self, indices):
+    """``self[indices]``: one index tensor (or mask, or None for a whole dimension) per dimension.
+
+    Index tensors are broadcast together; the result has their shape in place of the indexed
+    dimensions, or first if those are not adjacent. IndexError for an index out of range.
+    """
+    plan = Plan(self, indices)
+    grid, shape = plan.sizes(self._shape)
+    out = empty(shape, self.dtype, self._storage.device)
+    if numel(out):
+        select_rows(reshaped(raw(plan.gathered(self)), grid), plan.places, raw(out))
+    return out
+
+
+@index.gradient("self")
+def _(grad, self, indices):
+    zeros = ops.zeros_like(self, dtype=grad.dtype)
+    return ops.index_put(zeros, indices, grad, True)
+
+
+@updating("index_put(Tensor self, Tensor?[] indices, Tensor values, bool accumulate=False) -> Tensor")
+def index_put(self, indices, values, accumulate):
+    """``self`` with ``values``, broadcast, written at ``self[indices]``, or added if ``accumulate``.
+
+    Of equal indices the last one wins, or all are added.
+    """
+    if values.dtype is not self.dtype:
+        raise RuntimeError("Index put requires the source and destination dtypes match, got "
+                           f"{_scalar_name(self.dtype)} for the destination and "
+                           f"{_scalar_name(values.dtype)} for the source.")
+    plan = Plan(self, indices)
+    grid, shape = plan.sizes(self._shape)
+    lead = len(values._shape) - len(shape)
+    if lead > 0 and all(n == 1 for n in values._shape[:lead]):
+        values = ops.reshape(values, values._shape[lead:])
+    try:
+        values = contiguous(ops.expand(values, shape))
+    except RuntimeError:
+        raise RuntimeError(f"shape mismatch: value tensor of shape {list(values._shape)} cannot be "
+                           f"broadcast to indexing result of shape {list(shape)}") from None
+    mode = ("amax" if self.dtype is dtypes.bool_ else "sum") if accumulate else "set"
+
+    def put(target):
+        write_rows(reshaped(target, grid), 1, plan.places, values, mode)
+
+    def write(target):
+        if not numel(values):
+            return
+        moved = plan.gathered(target)
+        calculate(moved, put) if accumulate else put(moved)
+        if moved is not target:
+            order, _ = plan.order(len(target._shape))
+            ops.copy_(ops.permute(target, order), moved)
+    return write
+
+
+@index_put.gradient("self")
+def _(grad, indices, accumulate):
+    if accumulate:
+        return grad
+    return ops.index_put(grad, indices, ops.zeros((), dtype=grad.dtype, device=grad.device))
+
+
+@index_put.gradient("values")
+def _(grad, indices):
+    return ops.index(grad, indices)
+
+
+@pointwise("_masked_fill(Tensor self, Tensor mask, Scalar value) -> Tensor", dtype=same, method=False)
+def _masked_fill(x, mask, value):
+    """``value`` where ``mask``, else ``self``."""
+    return value if mask != 0 else x
+
+
+@_masked_fill.gradient("self")
+def _(grad, mask):
+    return ops._masked_fill(grad, mask, 0)
+
+
+def _check_mask(op, mask, words):
+    if mask.dtype is not dtypes.bool_:
+        raise RuntimeError(f"{op} {words}, but got mask with dtype {_scalar_name(mask.dtype)}")
+
+
+def _fill_value(self, mask, value):
+    """Torch's checks of masked_fill; the number, or a tensor of ``self``'s dtype."""
+    _check_mask("masked_fill_", mask, "only supports boolean masks")
+    if isinstance(value, TensorBase):
+        if value._shape:
+            raise RuntimeError("masked_fill_ only supports a 0-dimensional value tensor, but got tensor "
+                               f"with {len(value._shape)} dimension(s).")
+        return ops.to_dtype(value, self.dtype)
+    if isinstance(value, complex) and not self.dtype.is_complex:
+        raise RuntimeError("value cannot be converted to type "
+                           f"{_scalar_name(self.dtype).lower()} without overflow")
+    if self.dtype.category == dtypes.INT:
+        return int(value)
+    return bool(value) if self.dtype is dtypes.bool_ else value
+
+
+@composite("masked_fill(Tensor self, Tensor mask, Any value) -> Tensor")
+def masked_fill(self, mask, value):
+    """``value`` (a number or zero-dim tensor) where ``mask`` is true, else ``self``; broadcasts."""
+    value = _fill_value(self, mask, value)
+    if isinstance(value, TensorBase):
+        return ops.where(mask, value, self)
+    return ops._masked_fill(self, mask, value)
+
+
+@composite("masked_fill_(Tensor self, Tensor mask, Any value) -> Tensor")
+def masked_fill_(self, mask, value):
+    """Writes ``value`` into ``self`` where ``mask`` is true."""
+    value = _fill_value(self, mask, value)
+    if isinstance(value, TensorBase):
+        return ops.copy_(self, ops.where(mask, value, self))
+    return ops._masked_fill_(self, mask, value)
+
+
+@structured("masked_select(Tensor self, Tensor mask, *, Tensor? out=None) -> Tensor")
+def masked_select(self, mask):
+    """The elements of ``self`` where ``mask`` is true, in row-major order; the two broadcast."""
+    if mask.dtype is not dtypes.bool_:
+        raise RuntimeError("masked_select: expected BoolTensor for mask")
+    if self._storage.device is META:
+        raise NotImplementedError("masked_select(): the size of the result depends on the data, which "
+                                  "a meta tensor does not have")
+    shape = broadcast_shapes(self._shape, mask._shape)
+    positions = _true_positions(contiguous(ops.expand(mask, shape)))
+    source = raw(contiguous(ops.expand(self, shape)))
+    out = empty((numel(positions),), self.dtype)
+    if numel(out):
+        select_rows(reshaped(source, (1, numel(source), 1)), positions, raw(out))
+    return out
+
+
+@masked_select.gradient("self")
+def _(grad, self, mask):
+    shape = broadcast_shapes(self._shape, mask._shape)
+    zeros = ops.zeros(shape, dtype=grad.dtype, device=grad.device)
+    return ops.masked_scatter(zeros, ops.expand(mask, shape), grad)
+
+
+@updating("_masked_scatter(Tensor self, Tensor mask, Tensor source) -> Tensor", method=False)
+def _masked_scatter(self, mask, source):
+    """``self`` with the elements of ``source``, in order, where ``mask`` (of its shape) is true."""
+    _check_mask("masked_scatter_", mask, "only supports boolean masks")
+    if source.dtype is not self.dtype:
+        raise RuntimeError("masked_scatter: expected self and source to have same dtypes but got "
+                           f"{_scalar_name(self.dtype)} and {_scalar_name(source.dtype)}")
+    flags = contiguous(ops.expand(mask, self._shape))
+    if self._storage.device is not META and ops.sum(flags).item() > numel(source):
+        raise RuntimeError("Number of elements of source < number of ones in mask")
+    values = flat(raw(contiguous(source)))
+
+    def write(target):
+        run(kernels.masked_scatter, [("C", flat(raw(target))), ("C", flat(flags)), ("C", values)],
+            1, 1)
+    return write
+
+
+@_masked_scatter.gradient("self")
+def _(grad, mask):
+    return ops._masked_fill(grad, mask, 0)
+
+
+@_masked_scatter.gradient("source")
+def _(grad, mask, source):
+    taken = ops.masked_select(grad, ops.expand(mask, grad._shape))
+    missing = numel(source) - numel(taken)
+    if missing:
+        taken = ops.cat([taken, ops.zeros(missing, dtype=taken.dtype, device=taken.device)])
+    return ops.reshape(taken, source._shape)
+
+
+@composite("masked_scatter(Tensor self, Tensor mask, Tensor source) -> Tensor")
+def masked_scatter(self, mask, source):
+    """``self`` with the elements of ``source``, in order, where ``mask`` is true; the first two
+    broadcast. RuntimeError if ``source`` is too short."""
+    shape = broadcast_shapes(self._shape, mask._shape)
+    return ops._masked_scatter(ops.expand(self, shape), mask, source)
+
+
+@composite("masked_scatter_(Tensor self, Tensor mask, Tensor source) -> Tensor")
+def masked_scatter_(self, mask, source):
+    """Writes the elements of ``source``, in order, into ``self`` where ``mask`` is true."""
+    return ops._masked_scatter_(self, mask, source)
+
+
+def _check_positions(op, self, at):
+    if at.dtype is not dtypes.int64:
+        raise RuntimeError(f"{op}(): Expected a long tensor for index, but got "
+                           f"{_scalar_name(at.dtype)}")
+    n = numel(self)
+    if n == 0 and numel(at):
+        raise IndexError(f"{op}(): tried to {'put elements into' if op == 'put_' else 'take from'} an "
+                         "empty tensor")
+    from ..grids import first_outside
+    places = contiguous(at)
+    bad = first_outside(places, -n, n)
+    if bad is not None:
+        raise IndexError(f"out of range: tried to access index {bad} on a tensor of {n} elements.")
+    wrapped = empty((numel(at),), dtypes.int64, self._storage.device)
+    ops.zero_(wrapped)
+    run(kernels.linearize, [("C", flat(places)), ("i", n), ("i", 1), ("C", wrapped)], numel(at), GRAIN)
+    return wrapped
+
+
+@structured("take(Tensor self, Tensor index, *, Tensor? out=None) -> Tensor")
+def take(self, index):  # noqa: F811 - the schema's name
+    """Elements of the flattened ``self`` at int64 positions, in the shape of ``index``.
+
+    Negative positions count from the end; IndexError out of range.
+    """
+    places = _check_positions("take", self, index)
+    out = empty(index._shape, self.dtype, self._storage.device)
+    source = raw(contiguous(self))
+    select_rows(reshaped(source, (1, numel(source), 1)), places, raw(out))
+    return out
+
+
+@take.gradient("self")
+def _(grad, self, index):
+    return ops.put(ops.zeros_like(self, dtype=grad.dtype), index, grad, True)
+
+
+@updating("put(Tensor self, Tensor index, Tensor source, bool accumulate=False) -> Tensor", out=False)
+def put(self, index, source, accumulate):  # noqa: F811
+    """``self`` with ``source`` written (or added) at int64 positions of the flattened tensor."""
+    if source.dtype is not self.dtype:
+        raise RuntimeError("put_(): self and source expected to have the same dtype, but got self.dtype"
+                           f" = {_scalar_name(self.dtype)} and source.dtype = "
+                           f"{_scalar_name(source.dtype)}")
+    if numel(source) != numel(index):
+        raise IndexError("put_(): Expected source and index to have the same number of elements, but "
+                         f"got source.numel() = {numel(source)}, index.numel() = {numel(index)}")
+    places = _check_positions("put_", self, index)
+    values = reshaped(contiguous(source), (1, numel(source), 1))
+    mode = ("amax" if self.dtype is dtypes.bool_ else "sum") if accumulate else "set"
+
+    def write(target):
+        line = reshaped(target, (1, numel(target), 1))
+        if accumulate:
+            calculate(line, lambda t: write_rows(t, 1, places, values, mode))
+        else:
+            write_rows(line, 1, places, values, mode)
+    return write
+
+
+@put.gradient("self")
+def _(grad, index, source, accumulate):
+    return grad if accumulate else ops.put(grad, index, ops.zeros_like(source, dtype=grad.dtype))
+
+
+@put.gradient("source")
+def _(grad, index, source):
+    return ops.reshape(ops.take(grad, index), source._shape)
+
+
+__all__ = ["rows_grain"]

@@ -1,0 +1,222 @@
+"""Connectionist temporal classification (Graves, Fernandez, Gomez, Schmidhuber, ICML 2006)."""
+import itertools
+
+import numpy as np
+
+from ...kernels import ctc as kernels
+from ...runtime import dtypes
+from ...runtime.device import META
+from ..base import TensorBase
+from ..composite import overloaded
+from ..dtype_rules import _scalar_name
+from ..host_tables import numpy_view
+from ..registry import ops
+from ..structured import as_dtype, contiguous, empty, run, structured
+
+_CHECKING = "(while checking arguments for ctc_loss_allocate_outputs)"
+_REDUCTIONS = {0: "none", 1: "mean", 2: "sum"}
+_WORK = 1 << 15         # states and classes worth one task: some ten microseconds
+
+
+def _check_lengths(name, lengths, batch, most):
+    if len(lengths) != batch:
+        raise RuntimeError(f"{name} must be of size batch_size: expected {batch} lengths, one per "
+                           f"sample of log_probs, got {len(lengths)}")
+    for value in lengths:
+        if value < 0:
+            raise RuntimeError(f"Expected {name} to have value at least 0, but got value {value} "
+                               + _CHECKING)
+        if most is not None and value > most:
+            raise RuntimeError(f"Expected {name} to have value at most {most}, but got value "
+                               f"{value} {_CHECKING}")
+
+
+def _check_log_probs(log_probs, blank):
+    if len(log_probs._shape) != 3:
+        raise RuntimeError(
+            f"Expected 3-dimensional tensor, but got {len(log_probs._shape)}-dimensional tensor "
+            f"for argument #1 'log_probs' {_CHECKING}")
+    if 0 in log_probs._shape:
+        raise RuntimeError(f"log_probs tensor must not be empty, got {list(log_probs._shape)}")
+    if log_probs.dtype not in (dtypes.float32, dtypes.float64):
+        raise NotImplementedError(
+            f"\"ctc_loss_cpu\" not implemented for '{_scalar_name(log_probs.dtype)}': log_probs "
+            "must be float32 or float64")
+    if not 0 <= blank < log_probs._shape[2]:
+        raise RuntimeError(f"blank must be in label range: expected 0 <= blank < "
+                           f"{log_probs._shape[2]}, got {blank}")
+
+
+def _target_offsets(targets, target_lengths, batch):
+    """Where each target starts in the flattened targets; RuntimeError if one does not fit."""
+    shape = targets._shape
+    if len(shape) == 1:
+        total = sum(target_lengths)
+        if shape[0] != total:
+            raise RuntimeError(f"Expected tensor to have size {total} at dimension 0, but got size "
+                               f"{shape[0]} for argument #2 'targets' {_CHECKING}")
+        return [0, *itertools.accumulate(target_lengths)][:batch]
+    if len(shape) != 2:
+        raise RuntimeError(f"Expected 1 to 2 dimensions, but got {len(shape)}-dimensional tensor "
+                           f"for argument #2 'targets' {_CHECKING}")
+    if shape[0] != batch:
+        raise RuntimeError(f"Expected tensor to have size {batch} at dimension 0, but got size "
+                           f"{shape[0]} for argument #2 'targets' {_CHECKING}")
+    longest = max(target_lengths)
+    if shape[1] < longest:
+        raise RuntimeError(f"Expected tensor to have size at least {longest} at dimension 1, but "
+                           f"got size {shape[1]} for argument #2 'targets' {_CHECKING}")
+    return [b * shape[1] for b in range(batch)]
+
+
+def _flat_targets(targets):
+    """The targets as one row of int64."""
+    targets = contiguous(as_dtype(targets, dtypes.int64))
+    return targets if len(targets._shape) == 1 else ops.reshape(targets, (-1,))
+
+
+def _spans(targets, input_lengths, target_lengths, batch):
+    """The kernels' table of (offset, target length, input length) per sample."""
+    spans = empty((batch, 3), dtypes.int64)
+    view = numpy_view(spans)
+    view[:, 0] = _target_offsets(targets, target_lengths, batch)
+    view[:, 1] = target_lengths
+    view[:, 2] = input_lengths
+    return spans
+
+
+def _raise_bad_target(status, targets, spans, classes):
+    """RuntimeError that names a wrong label of the first sample whose status is not 0."""
+    bad = int(np.flatnonzero(numpy_view(status))[0])
+    offset, length, _ = numpy_view(spans)[bad]
+    labels = numpy_view(targets)[offset:offset + length]
+    wrong = int(labels[(labels < 0) | (labels >= classes)][0])
+    raise RuntimeError(f"ctc_loss: expected every target to be a class in [0, {classes}), got "
+                       f"{wrong} in sample {bad}; padding belongs outside its target length")
+
+
+def _grain(steps, states):
+    return max(1, _WORK // max(1, steps * states))
+
+
+@structured("_ctc_loss(Tensor log_probs, Tensor targets, int[] input_lengths, "
+            "int[] target_lengths, int blank=0, bool zero_infinity=False) -> (Tensor, Tensor)",
+            method=False)
+def _ctc_loss(log_probs, targets, input_lengths, target_lengths, blank, zero_infinity):
+    """``-log p(target)`` per sample, shape (N), and the forward variables that the gradient needs.
+
+    ``log_probs`` (T, N, C), float32 or float64; ``targets`` (N, S) or concatenated (sum of
+    lengths). The forward variables are scaled probabilities in float64 (see ``kernels/ctc.py``).
+    """
+    _check_log_probs(log_probs, blank)
+    steps, batch, classes = log_probs._shape
+    _check_lengths("input_lengths", input_lengths, batch, steps)
+    _check_lengths("target_lengths", target_lengths, batch, None)
+    spans = _spans(targets, input_lengths, target_lengths, batch)
+    device, states = log_probs._storage.device, max(target_lengths) + 1
+    losses = empty((batch,), log_probs.dtype, device)
+    alpha = empty((batch, steps, 2 * states), dtypes.float64, device)
+    if device is META:
+        return losses, alpha
+    flat = _flat_targets(targets)
+    status = empty((batch,), dtypes.int64)
+    scratch = empty((batch, 4 * states), dtypes.float64)
+    run(kernels.forward, [("C", contiguous(log_probs)), ("C", flat), ("C", spans), ("i", blank),
+                          ("C", alpha), ("C", losses), ("C", status), ("C", scratch)],
+        n=batch, grain=_grain(steps, 2 * states), T="f8", reassoc=True)
+    if numpy_view(status).any():
+        _raise_bad_target(status, flat, spans, classes)
+    return losses, alpha
+
+
+@_ctc_loss.gradient("log_probs")
+def _(grad0, log_probs, targets, input_lengths, target_lengths, blank, zero_infinity, result0,
+      result1):
+    return ops._ctc_loss_backward(grad0, log_probs, targets, input_lengths, target_lengths, result0,
+                                  result1, blank, zero_infinity)
+
+
+@structured("_ctc_loss_backward(Tensor grad, Tensor log_probs, Tensor targets, "
+            "int[] input_lengths, int[] target_lengths, Tensor neg_log_likelihood, "
+            "Tensor log_alpha, int blank, bool zero_infinity=False) -> Tensor", method=False)
+def _ctc_loss_backward(grad, log_probs, targets, input_lengths, target_lengths, neg_log_likelihood,
+                       log_alpha, blank, zero_infinity):
+    """``(exp(log_probs) - occupancy) * grad``: the gradient of the loss after log_softmax.
+
+    Occupancy (T, N, C) is the posterior probability of each class at each step, given the target.
+    """
+    steps, batch, classes = log_probs._shape
+    spans = _spans(targets, input_lengths, target_lengths, batch)
+    result = empty(log_probs._shape, log_probs.dtype, log_probs._storage.device)
+    room = log_alpha._shape[2] // 2
+    scratch = empty((batch, classes + 8 * room), dtypes.float64, log_probs._storage.device)
+    run(kernels.backward,
+        [("C", contiguous(log_probs)), ("C", _flat_targets(targets)), ("C", spans), ("i", blank),
+         ("i", zero_infinity), ("C", log_alpha), ("C", neg_log_likelihood), ("C", contiguous(grad)),
+         ("C", result), ("C", scratch)],
+        n=batch, grain=_grain(steps, 2 * room + classes), T="f8", reassoc=True)
+    return result
+
+
+@_ctc_loss_backward.gradient("grad", "log_probs")
+def _(grad):
+    raise RuntimeError("derivative for aten::_ctc_loss_backward is not implemented: ctc_loss can "
+                       "be differentiated once; leave out the second backward")
+
+
+def _lengths(name, lengths):
+    """Lengths given as a tensor or a sequence, as a tuple of ints."""
+    if isinstance(lengths, TensorBase):
+        if lengths.dtype.category not in (dtypes.INT, dtypes.BOOL):
+            raise RuntimeError(f"{name} must be integral, got a tensor of {lengths.dtype}")
+        values = lengths.tolist()
+        return tuple(values) if isinstance(values, list) else (values,)
+    return (lengths,) if isinstance(lengths, int) else tuple(lengths)
+
+
+def _reduction(reduction):
+    reduction = _REDUCTIONS.get(reduction, reduction)
+    if reduction not in _REDUCTIONS.values():
+        raise ValueError(f"{reduction} is not a valid value for reduction: expected 'none', 'mean' "
+                         "or 'sum'")
+    return reduction
+
+
+@overloaded("ctc_loss", method=False)
+def ctc_loss(log_probs, targets, input_lengths, target_lengths, blank=0, reduction=1,
+             zero_infinity=False):
+    """Connectionist temporal classification loss: ``-log`` of the sum over all alignments.
+
+    Args:
+        log_probs: (T, N, C) or (T, C), float32 or float64, logarithms of class probabilities.
+        targets: (N, S) padded, or 1-D concatenated, or (S) for one sample; classes in [0, C), the
+            blank excepted.
+        input_lengths, target_lengths: (N), tensors or sequences of ints; at most T and S.
+        blank: the class that stands for no label.
+        reduction: ``'none'`` (0), ``'mean'`` (1: each loss over its target length, then the mean
+            over the batch) or ``'sum'`` (2).
+        zero_infinity: make the loss and gradient of targets too long for their input 0, not inf.
+
+    Shape: () or, with ``'none'``, (N); () without a batch. The gradient is that of the loss after
+    log_softmax, as in torch: ``exp(log_probs) - occupancy``. It cannot be differentiated again.
+
+    Raises RuntimeError for lengths, labels or a blank out of range, NotImplementedError for other
+    types, ValueError for an unknown reduction. Reference: Graves et al., ICML 2006.
+    """
+    reduction = _reduction(reduction)
+    input_lengths = _lengths("input_lengths", input_lengths)
+    target_lengths = _lengths("target_lengths", target_lengths)
+    batched = len(log_probs._shape) == 3
+    if not batched and len(log_probs._shape) == 2:
+        log_probs, targets = ops.unsqueeze(log_probs, 1), ops.unsqueeze(targets, 0)
+    losses, _ = ops._ctc_loss(log_probs, targets, input_lengths, target_lengths, blank,
+                              zero_infinity)
+    if zero_infinity:
+        losses = ops.where(ops.eq(losses, float("inf")), 0.0, losses)
+    if reduction == "sum":
+        return ops.sum(losses)
+    if reduction == "mean":
+        lengths = empty(losses._shape, losses.dtype, losses._storage.device)
+        numpy_view(lengths)[...] = np.maximum(target_lengths, 1)
+        return ops.mean(ops.div(losses, lengths))
+    return losses if batched else ops.squeeze(losses, 0)

@@ -1,0 +1,199 @@
+"""Quotients and remainders, pointwise."""
+import numpy as np
+
+from ...kernels.stubs import T, copysign_, floor_, fmod_, select, trunc_, typed
+from ...runtime import dtypes
+from ..base import TensorBase
+from ..composite import composite
+from ..dtype_rules import floating, not_bool
+from ..pointwise import pointwise
+from ..registry import ops
+from .arithmetic import conjugate
+
+
+@pointwise("true_divide(Operand self, Operand other) -> Tensor", dtype=floating)
+def true_divide(x, y):
+    """``self / other`` in floating point, also for integers."""
+    return x / y
+
+
+@true_divide.gradient("self")
+def _(grad, other):
+    return grad / conjugate(other)
+
+
+@true_divide.gradient("other")
+def _(grad, other, result):
+    return -grad * conjugate(result / other)
+
+
+def _floor_divide_float(x, y):
+    """The floor of the exact quotient: the rounded one may have crossed an integer."""
+    rest = fmod_(x, y)
+    quotient = (x - rest) / y
+    quotient = select((rest != T(0)) & ((rest < T(0)) != (y < T(0))), quotient - T(1), quotient)
+    whole = floor_(quotient)
+    whole = select(quotient - whole > 0.5, whole + T(1), whole)
+    whole = select(quotient == T(0), copysign_(T(0), x / y), whole)
+    return select(y == T(0), x / y, whole)
+
+
+def _floor_divide_integer(x, y):
+    x, y = np.int64(x), np.int64(y)
+    # the smallest integer divided by -1 traps in hardware
+    return select(y == -1, -x, x // select(y == -1, 1, y))
+
+
+def _trunc_divide_float(x, y):
+    return trunc_(x / y)
+
+
+def _trunc_divide_integer(x, y):
+    whole = _floor_divide_integer(x, y)
+    return whole + np.int64((whole < 0) & (whole * np.int64(y) != x))
+
+
+_floor_divide = typed("floor_divide", f4=_floor_divide_float, f8=_floor_divide_float,
+                      i8=_floor_divide_integer)
+_trunc_divide = typed("trunc_divide", f4=_trunc_divide_float, f8=_trunc_divide_float,
+                      i8=_trunc_divide_integer)
+
+
+def check_divisor(other):
+    """RuntimeError (torch's ZeroDivisionError) if integers are about to be divided by zero."""
+    if isinstance(other, TensorBase):
+        if (other.dtype.category == dtypes.INT and other.device.type != "meta"
+                and bool(ops.any(ops.eq(other, 0)))):
+            raise RuntimeError("ZeroDivisionError")
+    elif other == 0 and isinstance(other, int):
+        raise RuntimeError("ZeroDivisionError")
+
+
+def _integral(*operands):
+    return all(o.dtype.category < dtypes.FLOAT if isinstance(o, TensorBase) else isinstance(o, int)
+               for o in operands)
+
+
+@pointwise("_floor_divide(Operand self, Operand other) -> Tensor", dtype=not_bool, method=False)
+def floor_divide_kernel(x, y):
+    """``floor(self / other)``; integer divisors are not zero."""
+    return _floor_divide(x, y)
+
+
+@pointwise("_trunc_divide(Operand self, Operand other) -> Tensor", dtype=not_bool, method=False)
+def trunc_divide_kernel(x, y):
+    """``trunc(self / other)``; integer divisors are not zero."""
+    return _trunc_divide(x, y)
+
+
+for _entry in (floor_divide_kernel, trunc_divide_kernel):
+    @_entry.gradient("self")
+    def _(grad):
+        return ops.zeros_like(grad)
+
+    @_entry.gradient("other")
+    def _(grad):
+        return ops.zeros_like(grad)
+
+
+@composite("floor_divide(Operand self, Operand other) -> Tensor", inplace=True, out=True)
+def floor_divide(self, other):
+    """``floor(self / other)`` in the promoted type. RuntimeError for integers divided by zero."""
+    if _integral(self, other):
+        check_divisor(other)
+    return ops._floor_divide(self, other)
+
+
+@composite("div(Operand self, Operand other, *, str? rounding_mode=None) -> Tensor", inplace=True,
+           out=True, aliases=("divide",))
+def div(self, other, rounding_mode):
+    """``self / other``: exact, or rounded toward zero (``"trunc"``) or down (``"floor"``)."""
+    if rounding_mode is None:
+        return ops.true_divide(self, other)
+    if rounding_mode not in ("floor", "trunc"):
+        raise RuntimeError("div expected rounding_mode to be one of None, 'trunc', or 'floor' but "
+                           f"found '{rounding_mode}'")
+    if _integral(self, other):
+        check_divisor(other)
+    return (ops._floor_divide if rounding_mode == "floor" else ops._trunc_divide)(self, other)
+
+
+def _remainder_float(x, y):
+    rest = fmod_(x, y)
+    return select((rest != T(0)) & ((rest < T(0)) != (y < T(0))), rest + y, rest)
+
+
+def _remainder_integer(x, y):
+    x, y = np.int64(x), np.int64(y)
+    return select(y == -1, 0, x % select(y == -1, 1, y))
+
+
+def _fmod_float(x, y):
+    return fmod_(x, y)
+
+
+def _fmod_integer(x, y):
+    return np.int64(x) - _trunc_divide_integer(x, y) * np.int64(y)
+
+
+_remainder = typed("remainder", f4=_remainder_float, f8=_remainder_float, i8=_remainder_integer)
+_fmod = typed("fmod", f4=_fmod_float, f8=_fmod_float, i8=_fmod_integer)
+
+
+@pointwise("_remainder(Operand self, Operand other) -> Tensor", dtype=not_bool, method=False)
+def remainder_kernel(x, y):
+    """``self - other * floor(self / other)``, exact; integer divisors are not zero."""
+    return _remainder(x, y)
+
+
+@remainder_kernel.gradient("self")
+def _(grad):
+    return grad
+
+
+@remainder_kernel.gradient("other")
+def _(grad, self, other):
+    return -grad * ops.div(self, other, rounding_mode="floor")
+
+
+@pointwise("_fmod(Operand self, Operand other) -> Tensor", dtype=not_bool, method=False)
+def fmod_kernel(x, y):
+    """``self - other * trunc(self / other)``, exact; integer divisors are not zero."""
+    return _fmod(x, y)
+
+
+@fmod_kernel.gradient("self")
+def _(grad):
+    return grad
+
+
+@fmod_kernel.gradient("other")
+def _(grad, self, other):
+    return -grad * ops.div(self, other, rounding_mode="trunc")
+
+
+@composite("remainder(Operand self, Operand other) -> Tensor", inplace=True, out=True)
+def remainder(self, other):
+    """Python's ``self % other``: the sign of the divisor. RuntimeError for integers modulo zero."""
+    if _integral(self, other):
+        check_divisor(other)
+    return ops._remainder(self, other)
+
+
+@composite("fmod(Tensor self, Operand other) -> Tensor", inplace=True, out=True)
+def fmod(self, other):
+    """C's ``fmod``: the sign of the dividend. RuntimeError for integers modulo zero."""
+    if _integral(self, other):
+        check_divisor(other)
+    return ops._fmod(self, other)
+
+
+@pointwise("reciprocal(Tensor self) -> Tensor", dtype=floating)
+def reciprocal(x):
+    """``1 / self``."""
+    return 1 / x
+
+
+@reciprocal.gradient("self")
+def _(grad, result):
+    return -grad * conjugate(result * result)

@@ -1,0 +1,261 @@
+"""Linear algebra on the host: LAPACK through SciPy, one matrix of the batch at a time.
+
+The family's form: an entry checks shapes, hands NumPy views of its operands to SciPy, and returns
+new tensors; its gradient is written in ops like any other. SciPy is imported at the first call.
+"""
+import numpy as np
+
+from ...runtime import dtypes
+from ...runtime.device import META
+from ...runtime.storage import array_view
+from ..base import broadcast_shapes, empty, product
+from ..composite import composite
+from ..registry import ops
+from ..structured import contiguous, host
+
+
+def _square(op, tensor):
+    if len(tensor._shape) < 2:
+        raise RuntimeError(f"{op}: The input tensor A must have at least 2 dimensions.")
+    if tensor._shape[-1] != tensor._shape[-2]:
+        raise RuntimeError(f"{op}: A must be batches of square matrices, but they are "
+                           f"{tensor._shape[-2]} by {tensor._shape[-1]} matrices")
+
+
+def _lapack_type(op, tensor):
+    if tensor.dtype.category < dtypes.FLOAT or tensor.dtype.is_half:
+        name = tensor.dtype.name
+        raise RuntimeError(f"{op}: Expected a floating point or complex tensor as input. Got "
+                           f"{name}; LAPACK has float32, float64, complex64 and complex128")
+
+
+def _numpy(tensor):
+    """A contiguous tensor's memory as (batch, rows, cols)."""
+    shape = (product(tensor._shape[:-2]), *tensor._shape[-2:])
+    item = tensor.dtype.itemsize
+    steps = (shape[1] * shape[2] * item, shape[2] * item, item)
+    return array_view(tensor._storage, tensor._address, shape, steps, tensor.dtype.numpy)
+
+
+def _each(function, out, *operands):
+    """``out[i] = function(operands[0][i], ...)`` over the batch; on the meta device nothing."""
+    if out._storage.device is META or 0 in out._shape:
+        return
+    to = _numpy(out)
+    arrays = [_numpy(contiguous(t)) for t in operands]
+    for i in range(len(to)):
+        to[i] = function(i, *[a[i] for a in arrays])
+
+
+@host("linalg_cholesky(Tensor self, *, bool upper=False, Tensor? out=None) -> Tensor", method=False)
+def linalg_cholesky(self, upper):
+    """Lower triangular L with ``L L^H = A`` for Hermitian positive definite A (..., n, n).
+
+    Reads the lower triangle only (the upper one with ``upper``, which returns ``L^H``). LAPACK
+    potrf. ``linalg.LinAlgError`` if a matrix is not positive definite.
+    """
+    _square("linalg.cholesky", self)
+    _lapack_type("linalg.cholesky", self)
+    result = empty(self._shape, self.dtype, self._storage.device)
+
+    def factor(i, a):
+        from scipy.linalg import get_lapack_funcs
+        potrf, = get_lapack_funcs(("potrf",), (a,))
+        found, info = potrf(a, lower=not upper, clean=True)
+        if info > 0:
+            batch = f"(Batch element {i}): " if len(self._shape) > 2 else ""
+            raise np.linalg.LinAlgError(
+                f"linalg.cholesky: {batch}The factorization could not be completed because the "
+                f"input is not positive-definite (the leading minor of order {info} is not "
+                "positive-definite).")
+        return found
+
+    _each(factor, result, self)
+    return result
+
+
+def _half_diagonal(matrix):
+    """The lower triangle with the diagonal halved."""
+    return ops.tril(matrix) - 0.5 * ops.diag_embed(ops.diagonal(matrix, 0, -2, -1))
+
+
+@linalg_cholesky.gradient("self")
+def _(grad, result, upper):
+    # Murray, Differentiation of the Cholesky decomposition, arXiv 1602.07527
+    factor = ops.adjoint(result) if upper else result
+    g = ops.adjoint(grad) if upper else grad
+    middle = _half_diagonal(ops.matmul(ops.adjoint(factor), g))
+    inverse = ops.linalg_solve_triangular(ops.adjoint(factor), middle, upper=True)
+    full = ops.linalg_solve_triangular(factor, inverse, upper=False, left=False)
+    return 0.5 * (full + ops.adjoint(full))
+
+
+@host("linalg_solve_triangular(Tensor self, Tensor B, *, bool upper, bool left=True, "
+      "bool unitriangular=False, Tensor? out=None) -> Tensor", method=False)
+def linalg_solve_triangular(self, B, upper, left, unitriangular):
+    """X with ``A X = B`` (``X A = B`` if not ``left``) for triangular A; batches broadcast.
+
+    Only the named triangle of A is read, without its diagonal if ``unitriangular``. LAPACK trtrs.
+    """
+    op = "linalg.solve_triangular"
+    _square(op, self)
+    _lapack_type(op, self)
+    if self.dtype is not B.dtype:
+        raise RuntimeError(f"{op}: Expected A and B to have the same dtype, got {self.dtype} and "
+                           f"{B.dtype}")
+    side = -2 if left else -1
+    if len(B._shape) < 2 or B._shape[side] != self._shape[-1]:
+        raise RuntimeError(f"{op}: Incompatible shapes of A and B for the equation "
+                           f"{'AX = B' if left else 'XA = B'} ({list(self._shape)} and "
+                           f"{list(B._shape)})")
+    batch = broadcast_shapes(self._shape[:-2], B._shape[:-2])
+    a = ops.expand(self, (*batch, *self._shape[-2:]))
+    b = ops.expand(B, (*batch, *B._shape[-2:]))
+    result = empty(b._shape, B.dtype, B._storage.device)
+
+    def solve(i, a, b):
+        from scipy.linalg import get_lapack_funcs
+        trtrs, = get_lapack_funcs(("trtrs",), (a, b))
+        if left:
+            return trtrs(a, b, lower=not upper, unitdiag=unitriangular)[0]
+        return trtrs(a.T, b.T, lower=upper, unitdiag=unitriangular)[0].T
+
+    _each(solve, result, a, b)
+    return result
+
+
+@linalg_solve_triangular.gradient("self", "B")
+def _(grad, self, result, upper, left, unitriangular, needs):
+    turned = ops.linalg_solve_triangular(ops.adjoint(self), grad, upper=not upper, left=left,
+                                         unitriangular=unitriangular)
+    if not needs["self"]:
+        return None, turned
+    x = ops.adjoint(result)
+    full = -(ops.matmul(turned, x) if left else ops.matmul(x, turned))
+    diagonal = 1 if unitriangular else 0
+    kept = ops.triu(full, diagonal) if upper else ops.tril(full, -diagonal)
+    return kept, turned
+
+
+def _is_vector(a, b):
+    """torch's rule for B as a batch of vectors in ``linalg.solve``."""
+    return len(b._shape) == 1 or (len(a._shape) - 1 == len(b._shape)
+                                  and tuple(b._shape) == tuple(a._shape[:-1]))
+
+
+@host("solve_matrices(Tensor self, Tensor B) -> Tensor", method=False)
+def solve_matrices(self, B):
+    """X with ``A X = B`` for general square A and matrices B of the same batch. LAPACK gesv."""
+    result = empty(B._shape, B.dtype, B._storage.device)
+
+    def solve(i, a, b):
+        from scipy.linalg import get_lapack_funcs
+        gesv, = get_lapack_funcs(("gesv",), (a, b))
+        _, _, x, info = gesv(a, b)
+        if info > 0:
+            batch = f"(Batch element {i}): " if len(self._shape) > 2 else ""
+            raise np.linalg.LinAlgError(f"linalg.solve: {batch}The solver failed because the input "
+                                        "matrix is singular.")
+        return x
+
+    _each(solve, result, self, B)
+    return result
+
+
+@solve_matrices.gradient("self", "B")
+def _(grad, self, result, needs):
+    turned = ops.solve_matrices(ops.adjoint(self), grad)
+    return -ops.matmul(turned, ops.adjoint(result)) if needs["self"] else None, turned
+
+
+@composite("linalg_solve(Tensor self, Tensor B, *, bool left=True, Tensor? out=None) -> Tensor",
+           method=False)
+def linalg_solve(self, B, left):
+    """X with ``A X = B`` (``X A = B`` if not ``left``) for square A (..., n, n).
+
+    B is (..., n, k), or (..., n) where its shape is that of A without the last dimension; batches
+    broadcast. ``linalg.LinAlgError`` if a matrix is singular.
+    """
+    op = "linalg.solve"
+    _square(op, self)
+    _lapack_type(op, self)
+    if self.dtype is not B.dtype:
+        raise RuntimeError(f"{op}: Expected A and B to have the same dtype, got {self.dtype} and "
+                           f"{B.dtype}")
+    vector = _is_vector(self, B)
+    b = ops.unsqueeze(B, -1) if vector else B
+    if not left and vector:
+        raise RuntimeError("linalg.solve: Vector broadcasting of the left hand side is not "
+                           "supported for left=False")
+    if b._shape[-2 if left else -1] != self._shape[-1]:
+        raise RuntimeError(f"{op}: Incompatible shapes of A and B for the equation "
+                           f"{'AX = B' if left else 'XA = B'} ({list(self._shape)} and "
+                           f"{list(b._shape)})")
+    batch = broadcast_shapes(self._shape[:-2], b._shape[:-2])
+    a = ops.expand(self, (*batch, *self._shape[-2:]))
+    b = ops.expand(b, (*batch, *b._shape[-2:]))
+    if left:
+        x = ops.solve_matrices(a, b)
+    else:
+        x = ops.transpose(ops.solve_matrices(ops.transpose(a, -2, -1), ops.transpose(b, -2, -1)),
+                          -2, -1)
+    return ops.squeeze(x, -1) if vector else x
+
+
+@composite("linalg_inv(Tensor self, *, Tensor? out=None) -> Tensor", method=False,
+           aliases=("inverse",))
+def linalg_inv(self):
+    """Inverse of square matrices (..., n, n). ``linalg.LinAlgError`` if one is singular."""
+    _square("linalg.inv", self)
+    _lapack_type("linalg.inv", self)
+    eye = ops.eye(self._shape[-1], dtype=self.dtype, device=self._storage.device)
+    return ops.linalg_solve(self, ops.expand(eye, self._shape))
+
+
+@host("linalg_qr_reduced(Tensor self) -> (Tensor, Tensor)", method=False)
+def linalg_qr_reduced(self):
+    """Q (..., m, min(m, n)), orthonormal columns, and upper triangular R. LAPACK geqrf, orgqr."""
+    if len(self._shape) < 2:
+        raise RuntimeError("linalg.qr: The input tensor A must have at least 2 dimensions.")
+    _lapack_type("linalg.qr", self)
+    m, n = self._shape[-2:]
+    small = min(m, n)
+    q = empty((*self._shape[:-1], small), self.dtype, self._storage.device)
+    r = empty((*self._shape[:-2], small, n), self.dtype, self._storage.device)
+    if q._storage.device is META or 0 in self._shape:
+        return q, r
+    from scipy.linalg import qr
+    for source, to_q, to_r in zip(_numpy(contiguous(self)), _numpy(q), _numpy(r), strict=True):
+        to_q[...], to_r[...] = qr(source, mode="economic", check_finite=False)
+    return q, r
+
+
+@linalg_qr_reduced.gradient("self")
+def _(grad0, grad1, result0, result1):
+    # Walter, Lehmann, Lamour, On evaluating higher-order derivatives of the QR decomposition
+    # (2012), for m >= n: M = R gR^H - gQ^H Q, gA = (gQ + Q copyltu(M)) R^-H
+    q, r = result0, result1
+    if r._shape[-2] != r._shape[-1]:
+        raise RuntimeError("linalg.qr: the derivative is defined only for matrices with at least "
+                           f"as many rows as columns, got {q._shape[-2]} by {r._shape[-1]}")
+    total = None
+    if grad1 is not None:
+        total = ops.matmul(r, ops.adjoint(grad1))
+    if grad0 is not None:
+        turned = ops.matmul(ops.adjoint(grad0), q)
+        total = -turned if total is None else total - turned
+    lower = ops.tril(total, -1)
+    mirrored = lower + ops.adjoint(lower) + ops.diag_embed(ops.diagonal(total, 0, -2, -1))
+    inside = ops.matmul(q, mirrored)
+    inside = inside if grad0 is None else grad0 + inside
+    return ops.linalg_solve_triangular(ops.adjoint(r), inside, upper=False, left=False)
+
+
+@composite("linalg_qr(Tensor self, str mode='reduced') -> (Tensor, Tensor)", method=False)
+def linalg_qr(self, mode):
+    """QR factorisation A = Q R; ``mode`` is "reduced" or "r" (Q is then empty)."""
+    if mode not in ("reduced", "r"):
+        raise RuntimeError(f"qr received unrecognized mode '{mode}' but expected one of 'reduced', "
+                           "'r'")
+    q, r = ops.linalg_qr_reduced(self)
+    return (ops.new_empty(q, (0,)), r) if mode == "r" else (q, r)

@@ -1,0 +1,324 @@
+"""Losses over classes: nll_loss, cross_entropy, multi-class and multi-label margins.
+
+Losses between tensors of one shape are in ``loss_pointwise.py``, those of distances in
+``loss_distance.py``.
+"""
+from ...kernels import loss as kernels
+from ...runtime import dtypes
+from ...runtime.device import META
+from ..base import empty, product
+from ..composite import overloaded
+from ..losses import reduced, reduction_name
+from ..registry import ops
+from ..structured import as_dtype, contiguous, run, structured, zeros
+from ..windows import check_indices, computed, grain, parameter, reshaped
+from . import loss_distance, loss_pointwise  # noqa: F401  (register their entries)
+
+
+def _flat(target, batch):
+    """Targets as (batch, positions), int64 and row-major."""
+    if target.dtype not in (dtypes.int64, dtypes.uint8):
+        raise RuntimeError(f"expected scalar type Long but found {target.dtype}: class targets must "
+                           "be int64")
+    row = contiguous(as_dtype(target, dtypes.int64))
+    return reshaped(row, (batch, product(row._shape) // batch if batch else 0))
+
+
+def _check_classes(target, classes, ignore_index):
+    """IndexError unless every target is a class or ``ignore_index``."""
+    if target._storage.device is META:
+        return
+    bad = zeros((2,), dtypes.int64)
+    run(kernels.class_errors,
+        [("C", reshaped(target, (product(target._shape),))), ("i", classes), ("i", ignore_index),
+         ("C", bad)], n=1, grain=1)
+    wrong, found = bad.tolist()
+    if found:
+        raise IndexError(f"Target {wrong} is out of bounds: expected a class in [0, {classes}) or "
+                         f"ignore_index {ignore_index}.")
+
+
+@structured("_nll_pick(Tensor self, Tensor target, Tensor? weight, int ignore_index) "
+            "-> (Tensor, Tensor)", method=False)
+def _nll_pick(self, target, weight, ignore_index):
+    """``-weight[t] * self[n, t, ...]`` per target t, and the weights; 0 where ignored.
+
+    ``self`` (N, C, ...), ``target`` (N, ...) int64; ``weight`` (C,).
+    """
+    x = computed(self)
+    batch, classes = x._shape[:2]
+    index = _flat(target, batch)
+    _check_classes(index, classes, ignore_index)
+    positions = index._shape[1]
+    out, chosen = (empty(target._shape, x.dtype, x._storage.device) for _ in range(2))
+    run(kernels.pick_classes,
+        [("C", reshaped(x, (batch, classes, positions))), ("C", index), ("C", parameter(weight, x)),
+         ("i", ignore_index), ("C", reshaped(out, index._shape)),
+         ("C", reshaped(chosen, index._shape))], n=batch, grain=grain(4 * positions))
+    return as_dtype(out, self.dtype), as_dtype(chosen, self.dtype)
+
+
+@_nll_pick.gradient("self")
+def _(grad0, self, target, weight, ignore_index):
+    return ops._nll_place(grad0, target, weight, self.shape[1], ignore_index)
+
+
+@structured("_nll_place(Tensor grad_output, Tensor target, Tensor? weight, int classes, "
+            "int ignore_index) -> Tensor", method=False)
+def _nll_place(grad_output, target, weight, classes, ignore_index):
+    """The adjoint of ``_nll_pick``: zeros but for ``-weight[t] * grad`` at each target."""
+    g = computed(grad_output)
+    shape = g._shape
+    batch = shape[0]
+    index = _flat(target, batch)
+    out = empty((batch, classes, *shape[1:]), g.dtype, g._storage.device)
+    positions = index._shape[1]
+    run(kernels.place_classes,
+        [("C", reshaped(g, index._shape)), ("C", index), ("C", parameter(weight, g)),
+         ("i", ignore_index), ("C", reshaped(out, (batch, classes, positions)))],
+        n=batch, grain=grain(classes * positions))
+    return as_dtype(out, grad_output.dtype)
+
+
+@_nll_place.gradient("grad_output")
+def _(grad, target, weight, ignore_index):
+    return ops._nll_pick(grad, target, weight, ignore_index)[0]
+
+
+def _check_nll(input, target, weight):
+    """The shapes of nll_loss; ValueError and RuntimeError in torch's words."""
+    shape, wanted = input._shape, target._shape
+    if len(shape) < 1:
+        raise ValueError(f"Expected 1 or more dimensions (got {len(shape)})")
+    if len(shape) != 1 and (not wanted or shape[0] != wanted[0]):
+        raise ValueError(f"Expected input batch_size ({shape[0]}) to match target batch_size "
+                         f"({wanted[0] if wanted else 'none'}).")
+    if len(shape) <= 2 and len(wanted) > 1:
+        raise RuntimeError(f"0D or 1D target tensor expected, multi-target not supported: got "
+                           f"{list(wanted)} for an input of {list(shape)}")
+    expected = (shape[0], *shape[2:]) if len(shape) > 1 else ()
+    if tuple(wanted) != expected and not (len(shape) == 1 and tuple(wanted) == (1,)):
+        raise RuntimeError(f"nll_loss: expected target size {list(expected)}, got {list(wanted)}")
+    classes = shape[1] if len(shape) > 1 else shape[0]
+    if weight is not None and tuple(weight._shape) != (classes,):
+        raise RuntimeError(f"weight tensor should be defined either for all {classes} classes or no "
+                           f"classes but got weight tensor of shape: {list(weight._shape)}")
+    if not input.dtype.is_floating_point:
+        raise NotImplementedError(f"\"nll_loss\" not implemented for '{input.dtype}': expected "
+                                  "floating point log-probabilities")
+
+
+def _nll(input, target, weight, ignore_index, reduction):
+    _check_nll(input, target, weight)
+    unbatched = len(input._shape) == 1
+    if unbatched:
+        shape = target._shape
+        input, target = ops.unsqueeze(input, 0), ops.reshape(target, (1,))
+    loss, chosen = ops._nll_pick(input, target, weight, ignore_index)
+    if reduction == "mean":
+        return ops.sum(loss) / ops.sum(chosen.detach())
+    if reduction == "sum":
+        return ops.sum(loss)
+    return ops.reshape(loss, shape) if unbatched else loss
+
+
+@overloaded("nll_loss", namespace="nn.functional", method=False)
+def nll_loss(input, target, weight=None, size_average=None, ignore_index=-100, reduce=None,
+             reduction="mean"):
+    """``-weight[t] * input[n, t]`` for each target class t: the negative log-likelihood.
+
+    Args:
+        input: log-probabilities, (C), (N, C) or (N, C, d1, ...), floating point.
+        target: classes in [0, C), int64, of the input's shape without C.
+        weight: a weight per class, (C).
+        ignore_index: targets with this value count for nothing.
+        reduction: ``"mean"`` is over the sum of the weights used.
+
+    IndexError for a target that is no class, ValueError or RuntimeError for shapes that do not fit.
+    """
+    return _nll(input, target, weight, ignore_index,
+                reduction_name(reduction, size_average, reduce))
+
+
+def _probability_loss(input, target, weight, reduction, label_smoothing):
+    """Cross entropy with a probability for each class."""
+    if not target.dtype.is_floating_point:
+        raise RuntimeError("Expected floating point type for target with class probabilities, got "
+                           f"{target.dtype}")
+    dim = 0 if len(input._shape) == 1 else 1
+    classes = input._shape[dim]
+    log_p = ops.log_softmax(input, dim)
+    if label_smoothing > 0:
+        target = target * (1 - label_smoothing) + label_smoothing / classes
+    loss = log_p * target
+    if weight is not None:
+        loss = loss * ops.reshape(weight, (-1, *(1,) * (len(input._shape) - dim - 1)))
+    if reduction == "none":
+        return -ops.sum(loss, dim)
+    total = -ops.sum(loss)
+    count = product(input._shape) / classes if product(input._shape) else 0.0
+    return total / count if reduction == "mean" else total
+
+
+def _smoothed_loss(input, target, weight, ignore_index, reduction, label_smoothing):
+    """Cross entropy with classes, each sharing ``label_smoothing`` with all others."""
+    dim = 0 if len(input._shape) == 1 else 1
+    log_p = ops.log_softmax(input, dim)
+    nll = _nll(log_p, target, weight, ignore_index, reduction)
+    ignored = ops.eq(target, ignore_index)
+    spread = log_p if weight is None else \
+        log_p * ops.reshape(weight, (-1, *(1,) * (len(input._shape) - dim - 1)))
+    smooth = ops.masked_fill(-ops.sum(spread, dim), ignored, 0.0)
+    if reduction == "mean":
+        if weight is None:
+            count = ops.sum(ops.logical_not(ignored))
+        else:
+            used = ops.masked_fill(target, ignored, 0)
+            factors = ops.index_select(weight, 0, ops.reshape(used, (-1,)))
+            count = ops.sum(ops.masked_fill(factors, ops.reshape(ignored, (-1,)), 0.0))
+        smooth = ops.sum(smooth) / count
+    elif reduction == "sum":
+        smooth = ops.sum(smooth)
+    classes = input._shape[dim]
+    return nll * (1 - label_smoothing) + smooth * (label_smoothing / classes)
+
+
+@overloaded("cross_entropy", namespace="nn.functional", method=False)
+def cross_entropy(input, target, weight=None, size_average=None, ignore_index=-100, reduce=None,
+                  reduction="mean", label_smoothing=0.0):
+    """``-sum_c q_c log(softmax(input)_c)``: cross entropy of logits and classes or probabilities.
+
+    Args:
+        input: logits, (C), (N, C) or (N, C, d1, ...), floating point.
+        target: classes, int64, of the input's shape without C; or probabilities of its shape.
+        weight: a weight per class, (C).
+        ignore_index: target classes with this value count for nothing.
+        label_smoothing: the share in [0, 1] that is spread evenly over the classes.
+
+    IndexError for a target that is no class, RuntimeError for other arguments that do not fit.
+    """
+    reduction = reduction_name(reduction, size_average, reduce)
+    if not 0.0 <= label_smoothing <= 1.0:
+        raise RuntimeError("label_smoothing must be between 0.0 and 1.0. Got: "
+                           f"{label_smoothing}")
+    if input._shape == target._shape and input._shape:
+        if ignore_index >= 0:
+            raise RuntimeError("ignore_index is not supported for floating point target, got "
+                               f"{ignore_index}")
+        if weight is not None and tuple(weight._shape) != (
+                input._shape[0 if len(input._shape) == 1 else 1],):
+            raise RuntimeError("cross_entropy: weight tensor should be defined either for all "
+                               f"classes or no classes but got {list(weight._shape)}")
+        return _probability_loss(input, target, weight, reduction, label_smoothing)
+    if label_smoothing > 0.0:
+        return _smoothed_loss(input, target, weight, ignore_index, reduction, label_smoothing)
+    dim = 0 if len(input._shape) <= 1 else 1
+    return _nll(ops.log_softmax(input, dim), target, weight, ignore_index, reduction)
+
+
+@overloaded("multi_margin_loss", namespace="nn.functional", method=False)
+def multi_margin_loss(input, target, p=1, margin=1.0, weight=None, size_average=None, reduce=None,
+                      reduction="mean"):
+    """``sum_i max(0, weight[t] * (margin - x[t] + x[i])) ** p / C`` over the classes i other than t.
+
+    ``input`` (N, C) or (C), ``target`` (N) or () int64; p is 1 or 2 and the weight is raised to 1.
+    ValueError for another p, IndexError for a target that is no class, else RuntimeError.
+    """
+    reduction = reduction_name(reduction, size_average, reduce)
+    if p not in (1, 2):
+        raise ValueError(f"only p == 1 and p == 2 supported, got {p}")
+    shape = input._shape
+    if weight is not None and len(weight._shape) != 1:
+        raise ValueError(f"weight must be one-dimensional, got {list(weight._shape)}")
+    batch = shape[0] if len(shape) == 2 else 1
+    if len(shape) not in (1, 2) or 0 in shape[-1:]:
+        raise RuntimeError("Expected non-empty vector or matrix with optional 0-dim batch size, but "
+                           f"got: {list(shape)}")
+    if len(target._shape) > 1 or product(target._shape) != batch:
+        raise RuntimeError(f"inconsistent target size, expected {[batch]} but got "
+                           f"{list(target._shape)}")
+    classes = shape[-1]
+    if weight is not None and weight._shape[0] != classes:
+        raise RuntimeError(f"inconsistent weight size, expected {classes} but got "
+                           f"{list(weight._shape)}")
+    if target.dtype is not dtypes.int64:
+        raise RuntimeError(f"expected scalar type Long but found {target.dtype}")
+    x, t = ops.reshape(input, (batch, classes)), ops.reshape(target, (batch, 1))
+    check_indices(contiguous(t), classes, lambda wrong: RuntimeError(
+        f"target out of range: expected a class in [0, {classes}), got {wrong}"))
+    violation = ops.clamp_min(margin - ops.gather(x, 1, t) + x, 0.0)
+    if p == 2:
+        violation = violation * violation
+    if weight is not None:
+        violation = violation * ops.reshape(ops.index_select(weight, 0, ops.reshape(t, (-1,))),
+                                            (-1, 1))
+    own = ops.eq(ops.arange(classes, device=input.device), t)
+    loss = ops.sum(ops.masked_fill(violation, own, 0.0), 1) / classes
+    return reduced(ops.reshape(loss, target._shape), reduction)
+
+
+@structured("_multilabel_margin(Tensor self, Tensor target) -> (Tensor, Tensor)", method=False)
+def _multilabel_margin(self, target):
+    """The loss of each row of ``self`` (N, C) and which classes are targets."""
+    x, index = computed(self), contiguous(target)
+    batch = x._shape[0]
+    out = empty((batch,), x.dtype, x._storage.device)
+    marks = empty(x._shape, x.dtype, x._storage.device)
+    run(kernels.multilabel_margins, [("C", x), ("C", index), ("C", out), ("C", marks)],
+        n=batch, grain=grain(x._shape[1] ** 2))
+    return as_dtype(out, self.dtype), marks
+
+
+@_multilabel_margin.gradient("self")
+def _(grad0, self, target, result1):
+    return ops._multilabel_margin_backward(grad0, self, target, result1)
+
+
+@structured("_multilabel_margin_backward(Tensor grad_output, Tensor self, Tensor target, "
+            "Tensor marks) -> Tensor", method=False)
+def _multilabel_margin_backward(grad_output, self, target, marks):
+    """The gradient of ``_multilabel_margin``: counts of violated margins times ``grad / C``."""
+    x = computed(self)
+    gx = empty(x._shape, x.dtype, x._storage.device)
+    run(kernels.multilabel_margins_gradient,
+        [("C", as_dtype(computed(grad_output), x.dtype)), ("C", x), ("C", contiguous(target)),
+         ("C", marks), ("C", gx)], n=x._shape[0], grain=grain(x._shape[1] ** 2))
+    return as_dtype(gx, self.dtype)
+
+
+@_multilabel_margin_backward.gradient("grad_output")
+def _(grad, grad_output, self, target, marks):
+    unit = ops._multilabel_margin_backward(ops.ones_like(grad_output), self, target, marks)
+    return ops.sum(grad * unit, 1)
+
+
+@_multilabel_margin_backward.gradient("self")
+def _(grad):
+    return ops.zeros_like(grad)     # the gradient is piecewise constant
+
+
+@overloaded("multilabel_margin_loss", namespace="nn.functional", method=False)
+def multilabel_margin_loss(input, target, size_average=None, reduce=None, reduction="mean"):
+    """``sum_ij max(0, 1 - (x[t_j] - x[i])) / C`` over targets t_j and classes i that are none.
+
+    ``input`` and ``target`` (int64) (N, C) or (C); the targets of a row end at its first -1.
+    RuntimeError for shapes that do not fit and targets that are no class.
+    """
+    reduction = reduction_name(reduction, size_average, reduce)
+    shape = input._shape
+    if len(shape) > 2 or 0 in shape[-1:]:
+        raise RuntimeError("Expected non-empty vector or matrix with optional 0-dim batch size, but "
+                           f"got: {list(shape)}")
+    if product(target._shape) != product(shape) or len(target._shape) > 2:
+        raise RuntimeError(f"inconsistent target size: {list(target._shape)} for input of size: "
+                           f"{list(shape)}")
+    if target.dtype is not dtypes.int64:
+        raise RuntimeError(f"expected scalar type Long but found {target.dtype}")
+    classes = shape[-1] if shape else 1
+    batch = shape[0] if len(shape) == 2 else 1
+    rows = ops.reshape(target, (batch, classes))
+    check_indices(contiguous(rows + 1), classes + 1, lambda wrong: RuntimeError(
+        f"argument #2 'target' is out of range: expected a class in [0, {classes}) or -1, got "
+        f"{wrong - 1}"))
+    loss, _ = ops._multilabel_margin(ops.reshape(input, (batch, classes)), rows)
+    return reduced(loss if len(shape) == 2 else ops.reshape(loss, ()), reduction)

@@ -1,0 +1,219 @@
+"""Layer and RMS normalisation; planes (batch, group, instance) are in ``normalization_planes.py``."""
+from ...kernels import norm as kernels
+from ..base import empty, product
+from ..composite import overloaded
+from ..norm_rules import differentiate_backward
+from ..registry import ops
+from ..structured import as_dtype, run, structured
+from ..windows import computed, grain, parameter, reshaped
+from . import normalization_planes  # noqa: F401  (registers its entries)
+
+BLOCK = 64      # rows in one partial sum of the parameters' gradients
+TILE = 64       # columns in one task that adds them
+
+
+def _check(op, input, normalized_shape, weight, bias):
+    """RuntimeError in torch's words unless the shapes fit; the number of normalised dimensions."""
+    normalized_shape = tuple(normalized_shape)
+    k = len(normalized_shape)
+    if k < 1:
+        raise RuntimeError(f"{op}: Expected normalized_shape to be at least 1-dimensional, i.e., "
+                           f"containing at least one element, but got normalized_shape = "
+                           f"{list(normalized_shape)}")
+    for name, value in (("weight", weight), ("bias", bias)):
+        if value is not None and tuple(value._shape) != normalized_shape:
+            raise RuntimeError(f"{op}: Expected {name} to be of same shape as normalized_shape, but "
+                               f"got {name} of shape {list(value._shape)} and normalized_shape = "
+                               f"{list(normalized_shape)}")
+    if tuple(input._shape[-k:]) != normalized_shape:
+        raise RuntimeError(f"{op}: Given normalized_shape={list(normalized_shape)}, expected input "
+                           f"with shape [*, {', '.join(map(str, normalized_shape))}], but got input "
+                           f"of size{list(input._shape)}")
+    if not input.dtype.is_floating_point:
+        raise NotImplementedError(f"\"{op}\" not implemented for '{input.dtype}': expected a "
+                                  "floating point input")
+    return k
+
+
+def _rows(tensor, k):
+    """A row-major tensor as (rows, elements of the last ``k`` dimensions)."""
+    shape = tensor._shape
+    lead = len(shape) - k
+    return reshaped(tensor, (product(shape[:lead]), product(shape[lead:])))
+
+
+def _forward(input, k, weight, bias, eps, centered):
+    x = computed(input)
+    rows = _rows(x, k)
+    count, n = rows._shape
+    device = x._storage.device
+    out = empty(x._shape, x.dtype, device)
+    mean, rstd = (empty((*x._shape[:len(x._shape) - k], *(1,) * k), x.dtype, device)
+                  for _ in range(2))
+    run(kernels.normalize_rows,
+        [("C", rows), ("C", parameter(weight, x)), ("C", parameter(bias, x)), ("C", _rows(out, k)),
+         ("C", reshaped(mean, (count,))), ("C", reshaped(rstd, (count,))), ("T", eps),
+         ("i", centered)],
+        n=count, grain=grain(n), reassoc=True)
+    return as_dtype(out, input.dtype), mean, rstd
+
+
+@structured("native_layer_norm(Tensor input, int[] normalized_shape, Tensor? weight, Tensor? bias, "
+            "float eps) -> (Tensor, Tensor, Tensor)", method=False)
+def native_layer_norm(input, normalized_shape, weight, bias, eps):
+    """``(x - mean) * rstd * weight + bias`` over the last dimensions, the mean and rstd.
+
+    Mean and rstd have size 1 in the normalised dimensions; for half types they are float32.
+    """
+    k = _check("layer_norm", input, normalized_shape, weight, bias)
+    return _forward(input, k, weight, bias, eps, True)
+
+
+@native_layer_norm.gradient("input")
+def _(grad0, input, normalized_shape, weight, result1, result2, eps):
+    return grad0 if grad0 is None else ops._normalize_rows_backward(
+        grad0, input, weight, result1, result2, len(normalized_shape), eps, True)
+
+
+@native_layer_norm.gradient("weight", "bias")
+def _(grad0, input, normalized_shape, result1, result2, eps):
+    if grad0 is None:
+        return None, None
+    return ops._normalize_rows_parameters(grad0, input, result1, result2, len(normalized_shape), eps,
+                                          True)
+
+
+@structured("_fused_rms_norm(Tensor input, int[] normalized_shape, Tensor? weight, float? eps=None)"
+            " -> (Tensor, Tensor)", method=False)
+def _fused_rms_norm(input, normalized_shape, weight, eps):
+    """``x * rstd * weight`` with ``rstd = 1 / sqrt(mean(x ** 2) + eps)``, and rstd."""
+    k = _check("rms_norm", input, normalized_shape, weight, None)
+    out, _, rstd = _forward(input, k, weight, None, _epsilon(input, eps), False)
+    return out, rstd
+
+
+@_fused_rms_norm.gradient("input")
+def _(grad0, input, normalized_shape, weight, result1, eps):
+    return grad0 if grad0 is None else ops._normalize_rows_backward(
+        grad0, input, weight, result1, result1, len(normalized_shape), _epsilon(input, eps), False)
+
+
+@_fused_rms_norm.gradient("weight")
+def _(grad0, input, normalized_shape, result1, eps):
+    if grad0 is None:
+        return None
+    zero = ops.zeros_like(result1)
+    return ops._normalize_rows_parameters(grad0, input, zero, result1, len(normalized_shape),
+                                          _epsilon(input, eps), False)[0]
+
+
+def _epsilon(input, eps):
+    if eps is not None:
+        return eps
+    return {"f8": 2.0 ** -52, "f4": 2.0 ** -23, "h2": 2.0 ** -10, "g2": 2.0 ** -7}[input.dtype.code]
+
+
+@structured("_normalize_rows_backward(Tensor grad_output, Tensor input, Tensor? weight, Tensor mean, "
+            "Tensor rstd, int k, float eps, bool centered) -> Tensor", method=False)
+def _normalize_rows_backward(grad_output, input, weight, mean, rstd, k, eps, centered):
+    """``rstd * (a - mean(a) - h * mean(a * h))`` with ``a = grad * weight``; without ``mean(a)``
+    unless ``centered``."""
+    x = computed(input)
+    rows = _rows(x, k)
+    count, n = rows._shape
+    gx = empty(x._shape, x.dtype, x._storage.device)
+    run(kernels.normalize_rows_backward,
+        [("C", _rows(as_dtype(computed(grad_output), x.dtype), k)), ("C", rows),
+         ("C", parameter(weight, x)), ("C", parameter(mean, x)), ("C", parameter(rstd, x)),
+         ("C", _rows(gx, k)), ("i", centered)],
+        n=count, grain=grain(n), reassoc=True)
+    return as_dtype(gx, input.dtype)
+
+
+def _last(k):
+    return tuple(range(-k, 0))
+
+
+@_normalize_rows_backward.gradient("grad_output", "input", "weight")
+def _(grad, grad_output, input, weight, k, eps, centered):
+    for_g, for_x, for_w = differentiate_backward((grad, None, None), grad_output, input, weight,
+                                                 _last(k), eps, centered)
+    return for_g, for_x, None if for_w is None else ops.sum_to_size(for_w, weight.shape)
+
+
+@structured("_normalize_rows_parameters(Tensor grad_output, Tensor input, Tensor mean, Tensor rstd, "
+            "int k, float eps, bool centered) -> (Tensor, Tensor)", method=False)
+def _normalize_rows_parameters(grad_output, input, mean, rstd, k, eps, centered):
+    """Sums over rows of ``grad * h`` and of ``grad``: the gradients of weight and bias."""
+    x = computed(input)
+    rows = _rows(x, k)
+    count, n = rows._shape
+    blocks = -(-count // BLOCK)
+    partial = empty((blocks, 2, n), x.dtype, x._storage.device)
+    total = empty((2, *x._shape[len(x._shape) - k:]), x.dtype, x._storage.device)
+    run(kernels.parameter_partials,
+        [("C", _rows(as_dtype(computed(grad_output), x.dtype), k)), ("C", rows),
+         ("C", parameter(mean, x)), ("C", parameter(rstd, x)), ("C", partial), ("i", BLOCK)],
+        n=blocks, grain=grain(BLOCK * n))
+    run(kernels.add_blocks, [("C", reshaped(partial, (blocks, 2 * n))),
+                             ("C", reshaped(total, (2 * n,)))],
+        n=2 * n, grain=max(TILE, grain(blocks)))
+    total = as_dtype(total, input.dtype)
+    return ops.select(total, 0, 0), ops.select(total, 0, 1)
+
+
+@_normalize_rows_parameters.gradient("grad_output", "input")
+def _(grad0, grad1, grad_output, input, k, eps, centered):
+    return differentiate_backward((None, grad0, grad1), grad_output, input, None, _last(k), eps,
+                                  centered)[:2]
+
+
+@overloaded("layer_norm", namespace="nn.functional", method=False)
+def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5, cudnn_enable=True):
+    """``(x - mean) / sqrt(var + eps) * weight + bias`` over the last dimensions.
+
+    ``normalized_shape`` are the sizes of those dimensions; weight and bias have that shape. The
+    variance is the biased one. RuntimeError if shapes do not fit. (Ba, Kiros, Hinton, 2016.)
+    """
+    if isinstance(normalized_shape, int):
+        normalized_shape = (normalized_shape,)
+    return ops.native_layer_norm(input, tuple(normalized_shape), weight, bias, eps)[0]
+
+
+@overloaded("rms_norm", namespace="nn.functional", method=False)
+def rms_norm(input, normalized_shape, weight=None, eps=None):
+    """``x / sqrt(mean(x ** 2) + eps) * weight`` over the last dimensions.
+
+    ``eps`` defaults to the spacing of the input's type at 1. RuntimeError if shapes do not fit.
+    (Zhang, Sennrich, 2019.)
+    """
+    if isinstance(normalized_shape, int):
+        normalized_shape = (normalized_shape,)
+    return ops._fused_rms_norm(input, tuple(normalized_shape), weight, eps)[0]
+
+
+@overloaded("local_response_norm", namespace="nn.functional", method=False)
+def local_response_norm(input, size, alpha=1e-4, beta=0.75, k=1.0):
+    """``x / (k + alpha * mean of x ** 2 over size neighbouring channels) ** beta``.
+
+    ``input`` (N, C, ...); channels outside count as zeros. ValueError for fewer than 3 dimensions.
+    (Krizhevsky, Sutskever, Hinton, 2012.)
+    """
+    shape = input.shape
+    if len(shape) < 3:
+        raise ValueError(f"Expected 3D or higher dimensionality input (got {len(shape)} dimensions)")
+    if 0 in shape:
+        return input
+    flat = ops.reshape(input * input, (shape[0], 1, shape[1], -1))
+    padded = ops.pad(flat, (0, 0, size // 2, (size - 1) // 2))
+    mean = ops.reshape(ops.avg_pool2d(padded, (size, 1), stride=1), shape)
+    return input / ops.pow(mean * alpha + k, beta)
+
+
+@overloaded("normalize", namespace="nn.functional", method=False)
+def normalize(input, p=2.0, dim=1, eps=1e-12, out=None):
+    """``x / max(norm_p(x), eps)`` along ``dim``."""
+    norm = ops.clamp_min(ops.norm(input, p, dim, keepdim=True), eps)
+    if out is None:
+        return input / norm
+    return ops.div(input, ops.expand(norm, input.shape), out=out)

@@ -1,0 +1,417 @@
+"""Reductions over dimensions: sum, mean, prod, any, all, amax, amin, var, std, logsumexp, norm."""
+import math
+
+from ...kernels import argreduce
+from ...kernels.argreduce import larger, smaller
+from ...runtime import dtypes
+from ..base import Size, TensorBase, numel, wrap_dim, wrap_dims
+from ..composite import composite, overloaded
+from ..dtype_rules import floating, integers_to_int64, not_complex, same
+from ..reduction import reduction
+from ..registry import ops
+from ..structured import contiguous, empty, run, structured
+
+
+def restore_dims(reduced, dim, keepdim, ndim):
+    """``reduced`` with the reduced dimensions back as size 1, ready to broadcast."""
+    if keepdim or not ndim:
+        return reduced
+    for d in sorted(wrap_dims(dim, ndim)):
+        reduced = ops.unsqueeze(reduced, d)
+    return reduced
+
+
+def floats_keep(promoted):
+    """Means need a floating or complex type."""
+    if promoted.category < dtypes.FLOAT:
+        names = {"bool": "Bool", "uint8": "Byte", "int8": "Char", "int16": "Short", "int32": "Int",
+                 "int64": "Long"}
+        raise RuntimeError("mean(): could not infer output dtype. Input dtype must be either a "
+                           "floating point or complex dtype. Got: " + names[promoted.name])
+    return promoted, promoted
+
+
+def to_bool(promoted):
+    """Computed and returned as bool, except that uint8 stays uint8, as in torch."""
+    result = dtypes.uint8 if promoted is dtypes.uint8 else dtypes.bool_
+    return (promoted, result)
+
+
+@reduction("sum(Tensor self, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None, "
+           "Tensor? out=None) -> Tensor", dtype=integers_to_int64)
+class sum_:
+    """Sum of the elements over ``dim`` (all if None). Integers are summed in int64."""
+    identity = 0
+
+    def combine(a, b):
+        return a + b
+
+
+@sum_.gradient("self")
+def _(grad, self, dim, keepdim):
+    return ops.expand(restore_dims(grad, dim, keepdim, len(self._shape)), self._shape)
+
+
+@reduction("mean(Tensor self, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None, "
+           "Tensor? out=None) -> Tensor", dtype=floats_keep)
+class mean:
+    """Arithmetic mean over ``dim``; NaN of nothing. Floating and complex types only."""
+    identity = 0
+
+    def combine(a, b):
+        return a + b
+
+    def finish(total, count):
+        return total / count
+
+
+@mean.gradient("self")
+def _(grad, self, dim, keepdim):
+    count = 1
+    for d in wrap_dims(dim, len(self._shape)):
+        count *= self._shape[d]
+    return ops.expand(restore_dims(grad, dim, keepdim, len(self._shape)) / max(count, 1), self._shape)
+
+
+@reduction("_prod(Tensor self, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> "
+           "Tensor", dtype=integers_to_int64, method=False)
+class prod_:
+    """Product of the elements over ``dim``."""
+    identity = 1
+
+    def combine(a, b):
+        return a * b
+
+
+@prod_.gradient("self")
+def _(grad, self, dim, keepdim):
+    return _prod_gradient(grad, self, dim, keepdim)
+
+
+def _prod_gradient(grad, self, dim, keepdim):
+    """``grad * prod(others)``: products from the left times products from the right, so that a zero
+    divides nothing."""
+    ndim = len(self._shape)
+    dims = wrap_dims(dim, ndim)
+    grad = restore_dims(grad, dim, keepdim, ndim)
+    if not ndim:
+        return grad
+    order = [d for d in range(ndim) if d not in dims] + list(dims)
+    moved = ops.permute(self, order)
+    lead = moved._shape[:ndim - len(dims)]
+    flat = ops.reshape(moved, (*lead, -1)) if numel(self) else None
+    if flat is None:
+        return ops.zeros_like(self)
+    one = ops.ones((*lead, 1), dtype=self.dtype, device=self.device)
+    left = ops.cumprod(ops.cat([one, flat[..., :-1]], -1), -1)
+    right = ops.flip(ops.cumprod(ops.cat([one, ops.flip(flat, (-1,))[..., :-1]], -1), -1), (-1,))
+    others = ops.reshape(left * right, moved._shape)
+    others = ops.permute(others, [order.index(d) for d in range(ndim)])
+    return grad * (ops.conj(others) if self.dtype.is_complex else others)
+
+
+@overloaded("prod", out=True)
+def prod(input, dim=None, keepdim=False, *, dtype=None, out=None):
+    """Product of all elements, or over one dimension ``dim``."""
+    result = ops._prod(input, dim, keepdim, dtype=dtype)
+    return result if out is None else _into(out, result)
+
+
+def _into(out, result):
+    from ...eager import copy_into, prepare_out
+    prepare_out("out", out, result._shape, result.dtype, result.device)
+    copy_into("out", result, out)
+    return out
+
+
+@reduction("any(Tensor self, int[]? dim=None, bool keepdim=False, *, Tensor? out=None) -> Tensor",
+           dtype=to_bool, differentiable=False)
+class any_:
+    """Whether any element is nonzero (NaN counts as nonzero)."""
+    identity = 0
+
+    def map(x):
+        return x != 0
+
+    def combine(a, b):
+        return (a != 0) | (b != 0)
+
+
+@reduction("all(Tensor self, int[]? dim=None, bool keepdim=False, *, Tensor? out=None) -> Tensor",
+           dtype=to_bool, differentiable=False)
+class all_:
+    """Whether all elements are nonzero (NaN counts as nonzero)."""
+    identity = 1
+
+    def map(x):
+        return x != 0
+
+    def combine(a, b):
+        return (a != 0) & (b != 0)
+
+
+_EMPTY = (IndexError, "Expected reduction dim to have non-zero size, or a 'dim' argument: the input "
+          "tensor has no elements. Pass a dimension with elements.")
+
+
+def _share_ties(grad, self, result, dim, keepdim):
+    ndim = len(self._shape)
+    hit = self == restore_dims(result, dim, keepdim, ndim)
+    hit = ops.logical_or(hit, ops.logical_and(ops.isnan(self), ops.isnan(
+        restore_dims(result, dim, keepdim, ndim))))
+    hit = ops.to_dtype(hit, grad.dtype)
+    return restore_dims(grad, dim, keepdim, ndim) * hit / ops.sum(hit, dim, True)
+
+
+def _extreme(name, function, identity):
+    kind = "Largest" if name == "amax" else "Smallest"
+
+    class extreme:
+        combine = function
+        empty_error = _EMPTY
+    extreme.identity = identity
+    extreme.__doc__ = f"{kind} element over ``dim``; NaN if one is. Ties share the gradient."
+    entry = reduction(f"{name}(Tensor self, int[1] dim=[], bool keepdim=False, *, Tensor? out=None)"
+                      " -> Tensor", dtype=not_complex)(extreme)
+    entry.gradient("self")(lambda grad, self, result, dim, keepdim: _share_ties(
+        grad, self, result, dim, keepdim))
+    return entry
+
+
+def _larger(a, b):
+    return larger(a, b)
+
+
+def _smaller(a, b):
+    return smaller(a, b)
+
+
+_extreme("amax", _larger, -math.inf)
+_extreme("amin", _smaller, math.inf)
+
+
+def _three(tensor, d):
+    """(outer, n, inner) sizes around dimension ``d``."""
+    shape = tensor._shape
+    return (Size(shape[:d]).numel(), shape[d] if shape else 1, Size(shape[d + 1:]).numel())
+
+
+def _arg_extreme(name, kernel):
+    @structured(f"{name}(Tensor self, int dim, bool keepdim=False) -> (Tensor, Tensor)", method=False)
+    def extreme(self, dim, keepdim):
+        d = wrap_dim(dim, len(self._shape))
+        if self._shape and self._shape[d] == 0:
+            raise IndexError(f"{name.strip('_')[:3]}(): Expected reduction dim {d} to have non-zero "
+                             "size.")
+        if self.dtype.is_complex:
+            raise RuntimeError(f"{name.strip('_')[:3]}(): does not support complex input")
+        kept = list(self._shape)
+        if kept:
+            kept[d:d + 1] = [1] if keepdim else []
+        source = self if not self.dtype.is_half else ops.to_dtype(self, dtypes.float32)
+        values = empty(kept, source.dtype, self.device)
+        indices = empty(kept, dtypes.int64, self.device)
+        outer, n, inner = _three(self, d)
+        flat = contiguous(source)
+        grid = ops.reshape(flat, (outer, n, inner))
+        run(kernel, [("C", grid), ("C", ops.reshape(values, (outer, inner))),
+                     ("C", ops.reshape(indices, (outer, inner)))], outer * inner,
+            max(1, 32768 // max(n, 1)))
+        return (values if values.dtype is self.dtype else ops.to_dtype(values, self.dtype)), indices
+
+    extreme.gradient("self")(_index_gradient)
+    return extreme
+
+
+def _index_gradient(grad, self, result1, dim, keepdim):
+    if not self._shape:
+        return grad
+    if not keepdim:
+        grad, result1 = ops.unsqueeze(grad, dim), ops.unsqueeze(result1, dim)
+    return ops.scatter(ops.zeros(self._shape, dtype=grad.dtype, device=grad.device), dim, result1, grad)
+
+
+_arg_extreme("_max_dim", argreduce.argmax)
+_arg_extreme("_min_dim", argreduce.argmin)
+
+
+def _overloaded_extreme(name, pair, whole, elementwise):
+    def extreme(input, *arguments, dim=None, keepdim=None, other=None, out=None):
+        if arguments and isinstance(arguments[0], TensorBase) or other is not None:
+            other = arguments[0] if other is None else other
+            return getattr(ops, elementwise)(input, other, **({} if out is None else {"out": out}))
+        names = dict(zip(("dim", "keepdim"), arguments, strict=False))
+        dim, keepdim = names.get("dim", dim), names.get("keepdim", keepdim)
+        if dim is None:
+            if input._shape and not numel(input):
+                raise RuntimeError(f"{name}(): Expected reduction dim to be specified for input.numel()"
+                                   " == 0. Specify the reduction dim with the 'dim' argument.")
+            result = getattr(ops, whole)(input)
+            return result if out is None else _into(out, result)
+        values, indices = getattr(ops, pair)(input, dim, bool(keepdim))
+        if out is not None:
+            values, indices = _into(out[0], values), _into(out[1], indices)
+        return return_type(name)((values, indices))
+    extreme.__name__ = name
+    extreme.__doc__ = (f"``{name}(x)``: the {name}imum of all elements; ``{name}(x, dim, keepdim)``: "
+                       f"values and indices along ``dim``; ``{name}(x, other)``: elementwise.")
+    return overloaded(name, out=True)(extreme)
+
+
+_types = {}
+
+
+def return_type(name, fields=("values", "indices")):
+    """The named tuple class that ``torch.<name>`` returns."""
+    import collections
+    found = _types.get(name)
+    if found is None:
+        base = collections.namedtuple(name, fields)
+
+        def __new__(cls, values):
+            return base.__new__(cls, *values)
+
+        def __repr__(self):
+            parts = ",\n".join(f"{f}={v!r}" for f, v in zip(fields, self, strict=True))
+            return f"torch.return_types.{name}(\n{parts})"
+        found = _types[name] = type(name, (base,), {
+            "__new__": __new__, "__repr__": __repr__, "__slots__": (),
+            "__reduce__": lambda self: (_rebuild, (name, fields, tuple(self))),
+            "_make": classmethod(lambda cls, values: cls(tuple(values)))})
+    return found
+
+
+def _rebuild(name, fields, values):
+    return return_type(name, fields)(values)
+
+
+_overloaded_extreme("max", "_max_dim", "amax", "maximum")
+_overloaded_extreme("min", "_min_dim", "amin", "minimum")
+
+
+def _arg_only(name, pair):
+    def arg(input, dim=None, keepdim=False, *, out=None):
+        if input.dtype is dtypes.bool_:
+            raise RuntimeError(f'"{name}_cpu" not implemented for \'Bool\'')
+        if dim is None:
+            if not numel(input):
+                raise IndexError(f"{name}(): Expected reduction dim to be specified for input.numel() "
+                                 "== 0. Specify the reduction dim with the 'dim' argument.")
+            result = getattr(ops, pair)(ops.reshape(input.detach(), (-1,)), 0, False)[1]
+            if keepdim:
+                result = ops.reshape(result, (1,) * len(input._shape))
+        else:
+            result = getattr(ops, pair)(input.detach(), dim, keepdim)[1]
+        return result if out is None else _into(out, result)
+    arg.__name__ = name
+    arg.__doc__ = (f"Index of the {name[3:]}imum along ``dim``, of the flattened tensor if None; the "
+                   "first of equal ones, and of NaNs.")
+    return overloaded(name, out=True)(arg)
+
+
+_arg_only("argmax", "_max_dim")
+_arg_only("argmin", "_min_dim")
+
+
+@overloaded("aminmax", out=True)
+def aminmax(input, *, dim=None, keepdim=False, out=None):
+    """Smallest and largest element, together."""
+    dims = () if dim is None else (dim,)
+    if dim is None and not numel(input):
+        raise RuntimeError("aminmax(): cannot compute aminmax over an empty dimension as the operation "
+                           "has no identity.")
+    low, high = ops.amin(input, dims, keepdim), ops.amax(input, dims, keepdim)
+    if out is not None:
+        low, high = _into(out[0], low), _into(out[1], high)
+    return return_type("aminmax", ("min", "max"))((low, high))
+
+
+def _moment_arguments(name, dim, unbiased, correction, keepdim):
+    """The overloads ``(unbiased)``, ``(dim, unbiased, keepdim)`` and ``(dim, correction, keepdim)``."""
+    if isinstance(dim, bool):
+        dim, unbiased = None, dim
+    if unbiased is not None:
+        correction = 1 if unbiased else 0
+    return dim, 1 if correction is None else correction, keepdim
+
+
+def _variance(input, dim, correction, keepdim):
+    if input.dtype.category < dtypes.FLOAT:
+        raise RuntimeError("std and var only support floating point and complex dtypes")
+    ndim = len(input._shape)
+    dims = wrap_dims(dim, ndim, "var")
+    count = 1
+    for d in dims:
+        count *= input._shape[d]
+    center = ops.mean(input, dims, True)
+    apart = input - center
+    square = apart * apart if not input.dtype.is_complex else ops.real(apart * ops.conj(apart))
+    total = ops.sum(square, dims, keepdim)
+    left = count - correction
+    spread = total / left if left > 0 else total * (math.inf if count > 1 or left < 0 else math.nan)
+    if left <= 0:
+        spread = total / 0.0
+    return spread, (center if keepdim else ops.reshape(center, spread._shape))
+
+
+def _moments(name, finish):
+    def moment(input, dim=None, unbiased=None, keepdim=False, *, correction=None, out=None):
+        dim, correction, keepdim = _moment_arguments(name, dim, unbiased, correction, keepdim)
+        result = finish(*_variance(input, dim, correction, keepdim))
+        if out is not None:
+            return _into(out, result)
+        return result
+    moment.__name__ = name
+    moment.__doc__ = (f"``{name}`` over ``dim``: squared distances from the mean, divided by "
+                      "``max(0, n - correction)``; the mean is computed first (two passes).")
+    return overloaded(name, out=True)(moment)
+
+
+_moments("var", lambda spread, center: spread)
+_moments("std", lambda spread, center: ops.sqrt(spread))
+_moments("var_mean", lambda spread, center: (spread, center))
+_moments("std_mean", lambda spread, center: (ops.sqrt(spread), center))
+
+
+@composite("logsumexp(Tensor self, int[1] dim, bool keepdim=False, *, Tensor? out=None) -> Tensor")
+def logsumexp(self, dim, keepdim):
+    """``log(sum(exp(self)))`` over ``dim``, shifted by the maximum so that nothing overflows."""
+    if self.dtype.category < dtypes.FLOAT:
+        self = ops.to_dtype(self, dtypes.get_default_dtype())
+    dims = wrap_dims(dim, len(self._shape))
+    if not numel(self):
+        return ops.log(ops.sum(ops.exp(self), dims, keepdim))
+    peak = ops.amax(self.detach(), dims, True)
+    peak = ops.where(ops.isinf(peak), ops.zeros_like(peak), peak)
+    total = ops.log(ops.sum(ops.exp(self - peak), dims, True)) + peak
+    return total if keepdim else ops.reshape(total, _without(self._shape, dims))
+
+
+def _without(shape, dims):
+    return Size(n for d, n in enumerate(shape) if d not in dims)
+
+
+@composite("nansum(Tensor self, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None, "
+           "Tensor? out=None) -> Tensor")
+def nansum(self, dim, keepdim, dtype):
+    """Sum with NaN counted as zero."""
+    if self.dtype.category >= dtypes.FLOAT:
+        self = ops.where(ops.isnan(self), ops.zeros_like(self), self)
+    return ops.sum(self, dim, keepdim, dtype=dtype)
+
+
+@composite("nanmean(Tensor self, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None, "
+           "Tensor? out=None) -> Tensor")
+def nanmean(self, dim, keepdim, dtype):
+    """Mean of the elements that are not NaN."""
+    counted = ops.sum(ops.to_dtype(ops.logical_not(ops.isnan(self)), self.dtype), dim, keepdim)
+    return ops.nansum(self, dim, keepdim, dtype=dtype) / counted
+
+
+@composite("count_nonzero(Tensor self, int[]? dim=None) -> Tensor")
+def count_nonzero(self, dim):
+    """How many elements are nonzero, over ``dim``."""
+    return ops.sum(ops.ne(self, 0), dim)
+
+
+__all__ = ["floating", "same"]

@@ -1,0 +1,410 @@
+"""Views: arithmetic on shape, strides and offset; no element moves. Same on every device."""
+from ..base import (
+    Size,
+    contiguous_strides,
+    is_contiguous,
+    numel,
+    product,
+    view,
+    wrap_dim,
+    wrap_dims,
+)
+from ..composite import composite
+from ..registry import ops
+from ..structured import structured
+
+
+def _with(self, shape, strides, offset=None):
+    return view(self, Size(shape), tuple(strides), self._offset if offset is None else offset)
+
+
+def infer_size(shape, count, op="view"):
+    """``shape`` with its -1 replaced so that it holds ``count`` elements; RuntimeError otherwise."""
+    shape = list(shape)
+    unknown = [i for i, size in enumerate(shape) if size == -1]
+    known = product(size for size in shape if size != -1)
+    if any(size < -1 for size in shape):
+        raise RuntimeError(f"invalid shape dimension {min(shape)} in {op}: {shape}")
+    if len(unknown) > 1:
+        raise RuntimeError("only one dimension can be inferred")
+    if unknown:
+        if known == 0:
+            raise RuntimeError(f"cannot reshape tensor of 0 elements into shape {shape} because the "
+                               "unspecified dimension size -1 can be any value and is ambiguous")
+        if count % known == 0:
+            shape[unknown[0]] = count // known
+            return Size(shape)
+    elif known == count:
+        return Size(shape)
+    raise RuntimeError(f"shape '{shape}' is invalid for input of size {count}")
+
+
+def view_strides(old_shape, old_strides, shape):
+    """Strides of ``shape`` over the same elements, or None if they need a copy.
+
+    Old dimensions are grouped into runs that step through memory as one; each new dimension must
+    lie within one run.
+    """
+    if 0 in old_shape:
+        return contiguous_strides(shape)
+    dims = [(n, s) for n, s in zip(old_shape, old_strides, strict=True) if n != 1]
+    runs = []                               # [elements, innermost stride], innermost run last
+    for size, stride in dims:
+        if runs and runs[-1][1] == size * stride:
+            runs[-1] = [runs[-1][0] * size, stride]
+        else:
+            runs.append([size, stride])
+    strides, left, step = [0] * len(shape), 1, 1
+    run = len(runs)
+    for d in range(len(shape) - 1, -1, -1):
+        if left == 1 and shape[d] != 1:
+            run -= 1
+            if run < 0:
+                return None
+            left, step = runs[run]
+        strides[d] = step
+        if left % shape[d]:
+            return None
+        left //= shape[d]
+        step *= shape[d]
+    return tuple(strides)
+
+
+@structured("view(Tensor self, int[] size) -> Tensor", view=True, varargs=True)
+def _view(self, size):
+    """The same elements in another shape; one size may be -1. Needs compatible strides."""
+    shape = infer_size(size, numel(self))
+    strides = view_strides(self._shape, self._strides, shape)
+    if strides is None:
+        raise RuntimeError("view size is not compatible with input tensor's size and stride (at least "
+                           "one dimension spans across two contiguous subspaces). Use .reshape(...) "
+                           "instead.")
+    return _with(self, shape, strides)
+
+
+@_view.gradient("self")
+def _(grad, self):
+    return ops.reshape(grad, self._shape)
+
+
+@composite("reshape(Tensor self, int[] shape) -> Tensor", varargs=True)
+def reshape(self, shape):
+    """The elements in row-major order in another shape: a view where possible, else a copy."""
+    wanted = infer_size(shape, numel(self), "reshape")
+    if view_strides(self._shape, self._strides, wanted) is not None:
+        return ops.view(self, wanted)
+    return ops.view(ops.clone(self).contiguous(), wanted)
+
+
+@structured("as_strided(Tensor self, int[] size, int[] stride, int? storage_offset=None) -> Tensor",
+            view=True)
+def as_strided(self, size, stride, storage_offset):
+    """A view with any shape, strides and offset inside the storage; RuntimeError outside it."""
+    offset = self._offset if storage_offset is None else storage_offset
+    if len(size) != len(stride):
+        raise RuntimeError("mismatch in length of strides and shape")
+    if min(size, default=0) < 0 or min(stride, default=0) < 0 or offset < 0:
+        raise RuntimeError("as_strided: Negative sizes, strides or offsets are not supported: got "
+                           f"size {list(size)}, stride {list(stride)}, offset {offset}")
+    last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
+    if 0 not in size and (last + 1) * self.dtype.itemsize > self._storage.nbytes():
+        raise RuntimeError(f"setStorage: sizes {list(size)}, strides {list(stride)}, storage offset "
+                           f"{offset}, and itemsize {self.dtype.itemsize} requiring a storage size of "
+                           f"{(last + 1) * self.dtype.itemsize} are out of bounds for storage of size "
+                           f"{self._storage.nbytes()}")
+    return _with(self, size, stride, offset)
+
+
+@as_strided.gradient("self")
+def _(grad, self, size, stride, storage_offset):
+    offset = 0 if storage_offset is None else storage_offset - self._offset
+    return ops._as_strided_backward(grad, self._shape, self._strides, stride, offset)
+
+
+@structured("_as_strided_backward(Tensor grad, int[] shape, int[] strides, int[] view_strides, "
+            "int offset) -> Tensor", method=False)
+def _as_strided_backward(grad, shape, strides, view_strides, offset):
+    """Sum ``grad`` into the positions that an ``as_strided`` view read."""
+    from ...runtime import dtypes
+    from ..structured import zeros
+    last = sum((n - 1) * s for n, s in zip(shape, strides, strict=True)) + 1
+    reach = offset + sum((n - 1) * s for n, s in zip(grad._shape, view_strides, strict=True)) + 1
+    flat = zeros((max(last, reach, 0) if 0 not in shape else 0,), grad.dtype, grad.device)
+    if numel(grad) and numel(flat):
+        index = ops.as_strided(ops.arange(numel(flat), dtype=dtypes.int64), grad._shape,
+                               view_strides, offset)
+        ops.index_add_(flat, 0, ops.reshape(index, (-1,)), ops.reshape(grad, (-1,)))
+        if is_contiguous(shape, strides):
+            return _with(flat, shape, strides, 0)
+    return ops.as_strided(flat, shape, strides, 0) if numel(flat) else zeros(shape, grad.dtype)
+
+
+@_as_strided_backward.gradient("grad")
+def _(grad0, grad, strides, view_strides, offset):
+    whole = ops.copy_(ops.empty_strided(grad0._shape, strides, dtype=grad0.dtype), grad0)
+    return ops.as_strided(whole, grad._shape, view_strides, offset)
+
+
+@structured("permute(Tensor self, int[] dims) -> Tensor", view=True, varargs=True)
+def permute(self, dims):
+    """Dimensions in another order."""
+    ndim = len(self._shape)
+    if len(dims) != ndim:
+        raise RuntimeError(f"permute(sparse_coo): number of dimensions in the tensor input does not "
+                           f"match the length of the desired ordering of dimensions i.e. input.dim() "
+                           f"= {ndim} is not equal to len(dims) = {len(dims)}".replace(
+                               "(sparse_coo)", ""))
+    order = tuple(wrap_dim(d, ndim) for d in dims)
+    if len(set(order)) != ndim:
+        raise RuntimeError("permute(): duplicate dims are not allowed.")
+    return _with(self, [self._shape[d] for d in order], [self._strides[d] for d in order])
+
+
+@permute.gradient("self")
+def _(grad, dims):
+    order = [d % len(dims) for d in dims]
+    return ops.permute(grad, [order.index(d) for d in range(len(order))])
+
+
+@structured("transpose(Tensor self, int dim0, int dim1) -> Tensor", view=True, inplace=False,
+            aliases=("swapaxes", "swapdims"))
+def transpose(self, dim0, dim1):
+    """Two dimensions exchanged."""
+    ndim = len(self._shape)
+    a, b = wrap_dim(dim0, ndim), wrap_dim(dim1, ndim)
+    if not ndim:
+        return _with(self, (), ())
+    shape, strides = list(self._shape), list(self._strides)
+    shape[a], shape[b] = shape[b], shape[a]
+    strides[a], strides[b] = strides[b], strides[a]
+    return _with(self, shape, strides)
+
+
+@transpose.gradient("self")
+def _(grad, dim0, dim1):
+    return ops.transpose(grad, dim0, dim1)
+
+
+@composite("t(Tensor self) -> Tensor")
+def t(self):
+    """Transpose of a matrix; tensors with fewer dimensions stay."""
+    if len(self._shape) > 2:
+        raise RuntimeError(f"t() expects a tensor with <= 2 dimensions, but self is "
+                           f"{len(self._shape)}D")
+    return ops.transpose(self, 0, 1) if len(self._shape) == 2 else ops.alias(self)
+
+
+@structured("alias(Tensor self) -> Tensor", view=True, method=False)
+def alias(self):
+    """Another tensor over the same elements."""
+    return _with(self, self._shape, self._strides)
+
+
+@alias.gradient("self")
+def _(grad):
+    return grad
+
+
+@structured("expand(Tensor self, int[] size, *, bool implicit=False) -> Tensor", view=True,
+            varargs=True)
+def expand(self, size, implicit):
+    """Dimensions of size 1 repeated without copying (stride 0); -1 keeps a size."""
+    lead = len(size) - len(self._shape)
+    if lead < 0:
+        raise RuntimeError(f"expand({{{list(self._shape)}}}, size={list(size)}): the number of sizes "
+                           f"provided ({len(size)}) must be greater or equal to the number of "
+                           f"dimensions in the tensor ({len(self._shape)})")
+    shape, strides = [], []
+    for d, want in enumerate(size):
+        have = self._shape[d - lead] if d >= lead else None
+        if want == -1 and have is None:
+            raise RuntimeError(f"The expanded size of the tensor (-1) isn't allowed in a leading, "
+                               f"non-existing dimension {d}")
+        if want == -1:
+            want = have
+        if want < 0 or have not in (None, 1, want):
+            raise RuntimeError(f"The expanded size of the tensor ({want}) must match the existing size "
+                               f"({have}) at non-singleton dimension {d}.  Target sizes: "
+                               f"{list(size)}.  Tensor sizes: {list(self._shape)}")
+        shape.append(want)
+        same = have is not None and have == want
+        strides.append(self._strides[d - lead] if same else 0)
+    return _with(self, shape, strides)
+
+
+@expand.gradient("self")
+def _(grad):
+    return grad                      # the tape sums it to the input's shape
+
+
+@structured("unsqueeze(Tensor self, int dim) -> Tensor", view=True)
+def unsqueeze(self, dim):
+    """A dimension of size 1 inserted at ``dim``."""
+    d = wrap_dim(dim, len(self._shape) + 1)
+    shape, strides = list(self._shape), list(self._strides)
+    step = shape[d] * strides[d] if d < len(shape) else 1
+    shape.insert(d, 1)
+    strides.insert(d, step)
+    return _with(self, shape, strides)
+
+
+@unsqueeze.gradient("self")
+def _(grad, self):
+    return ops.reshape(grad, self._shape)
+
+
+@structured("squeeze(Tensor self, int[]? dim=None) -> Tensor", view=True)
+def squeeze(self, dim):
+    """Dimensions of size 1 removed: all of them, or those among ``dim``."""
+    ndim = len(self._shape)
+    dims = range(ndim) if dim is None else wrap_dims(tuple(dim), ndim) if dim else ()
+    gone = {d for d in dims if self._shape[d] == 1}
+    keep = [d for d in range(ndim) if d not in gone]
+    return _with(self, [self._shape[d] for d in keep], [self._strides[d] for d in keep])
+
+
+@squeeze.gradient("self")
+def _(grad, self):
+    return ops.reshape(grad, self._shape)
+
+
+@structured("select(Tensor self, int dim, int index) -> Tensor", view=True)
+def select(self, dim, index):
+    """The slice at ``index`` along ``dim``, without that dimension; IndexError out of range."""
+    if not self._shape:
+        raise IndexError("select() cannot be applied to a 0-dim tensor.")
+    d = wrap_dim(dim, len(self._shape))
+    size = self._shape[d]
+    if not -size <= index < size:
+        raise IndexError(f"select(): index {index} out of range for tensor of size "
+                         f"{list(self._shape)} at dimension {d}")
+    index += size if index < 0 else 0
+    return _with(self, self._shape[:d] + self._shape[d + 1:], self._strides[:d] + self._strides[d + 1:],
+                 self._offset + index * self._strides[d])
+
+
+@select.gradient("self")
+def _(grad, self, dim, index):
+    return ops.select_backward(grad, self._shape, dim, index)
+
+
+@structured("select_backward(Tensor grad, int[] input_sizes, int dim, int index) -> Tensor",
+            method=False)
+def select_backward(grad, input_sizes, dim, index):
+    """Zeros of ``input_sizes`` with ``grad`` at ``index`` along ``dim``."""
+    from ..structured import zeros
+    result = zeros(input_sizes, grad.dtype, grad.device)
+    ops.copy_(ops.select(result, dim, index), grad)
+    return result
+
+
+@select_backward.gradient("grad")
+def _(grad0, dim, index):
+    return ops.select(grad0, dim, index)
+
+
+@structured("slice(Tensor self, int dim=0, int? start=None, int? end=None, int step=1) -> Tensor",
+            view=True, method=False)
+def slice_(self, dim, start, end, step):
+    """Every ``step``-th slice in ``[start, end)`` along ``dim``, with Python's clamping."""
+    if not self._shape:
+        raise RuntimeError("slice() cannot be applied to a 0-dim tensor.")
+    d = wrap_dim(dim, len(self._shape))
+    if step <= 0:
+        raise RuntimeError("slice step must be positive")
+    size = self._shape[d]
+    first, last, _ = slice(start, end, step).indices(size)
+    count = max(0, (last - first + step - 1) // step)
+    shape, strides = list(self._shape), list(self._strides)
+    offset = self._offset + first * strides[d] if count else self._offset
+    shape[d] = count
+    strides[d] *= step
+    return _with(self, shape, strides, offset)
+
+
+@slice_.gradient("self")
+def _(grad, self, dim, start, end, step):
+    return ops.slice_backward(grad, self._shape, dim, start, end, step)
+
+
+@structured("slice_backward(Tensor grad, int[] input_sizes, int dim, int? start, int? end, int step)"
+            " -> Tensor", method=False)
+def slice_backward(grad, input_sizes, dim, start, end, step):
+    """Zeros of ``input_sizes`` with ``grad`` in the slice."""
+    from ..structured import zeros
+    result = zeros(input_sizes, grad.dtype, grad.device)
+    ops.copy_(ops.slice(result, dim, start, end, step), grad)
+    return result
+
+
+@slice_backward.gradient("grad")
+def _(grad0, dim, start, end, step):
+    return ops.slice(grad0, dim, start, end, step)
+
+
+@structured("diagonal(Tensor self, int offset=0, int dim1=0, int dim2=1) -> Tensor", view=True)
+def diagonal(self, offset, dim1, dim2):
+    """The diagonal ``offset`` above the main one of the planes of two dimensions, as the last one."""
+    ndim = len(self._shape)
+    a, b = wrap_dim(dim1, ndim), wrap_dim(dim2, ndim)
+    if a == b:
+        raise RuntimeError(f"diagonal dimensions cannot be identical {dim1}, {dim2}")
+    rows, columns = self._shape[a], self._shape[b]
+    count = max(min(rows, columns - offset) if offset >= 0 else min(rows + offset, columns), 0)
+    step = self._strides[b] * offset if offset >= 0 else -self._strides[a] * offset
+    keep = [d for d in range(ndim) if d not in (a, b)]
+    return _with(self, [*(self._shape[d] for d in keep), count],
+                 [*(self._strides[d] for d in keep), self._strides[a] + self._strides[b]],
+                 self._offset + (step if count else 0))
+
+
+@diagonal.gradient("self")
+def _(grad, self, offset, dim1, dim2):
+    return ops.diagonal_backward(grad, self._shape, offset, dim1, dim2)
+
+
+@structured("diagonal_backward(Tensor grad, int[] input_sizes, int offset, int dim1, int dim2) -> "
+            "Tensor", method=False)
+def diagonal_backward(grad, input_sizes, offset, dim1, dim2):
+    """Zeros of ``input_sizes`` with ``grad`` on the diagonal."""
+    from ..structured import zeros
+    result = zeros(input_sizes, grad.dtype, grad.device)
+    ops.copy_(ops.diagonal(result, offset, dim1, dim2), grad)
+    return result
+
+
+@diagonal_backward.gradient("grad")
+def _(grad0, offset, dim1, dim2):
+    return ops.diagonal(grad0, offset, dim1, dim2)
+
+
+@structured("unfold(Tensor self, int dimension, int size, int step) -> Tensor", view=True)
+def unfold(self, dimension, size, step):
+    """Windows of ``size`` every ``step`` along a dimension, as a new last dimension."""
+    d = wrap_dim(dimension, len(self._shape))
+    extent = self._shape[d] if self._shape else 1
+    if size < 0 or size > extent:
+        raise RuntimeError(f"maximum size for tensor at dimension {d} is {extent} but size is {size}")
+    if step <= 0:
+        raise RuntimeError(f"step is {step} but must be > 0")
+    if not self._shape:
+        return _with(self, (size,), (1,))
+    shape, strides = list(self._shape), list(self._strides)
+    shape[d] = (extent - size) // step + 1
+    strides.append(strides[d])
+    strides[d] *= step
+    return _with(self, [*shape, size], strides)
+
+
+@unfold.gradient("self")
+def _(grad, self, dimension, size, step):
+    index = ops.unfold(ops.arange(self._shape[dimension] if self._shape else 1), 0, size, step)
+    if not self._shape:
+        return ops.sum(grad)
+    moved = ops.transpose(grad, dimension % len(self._shape), -2) if len(self._shape) > 1 else grad
+    flat = ops.reshape(moved, (*moved._shape[:-2], -1))
+    shape = list(self._shape)
+    shape[dimension], shape[-1] = shape[-1], shape[dimension]
+    zeros = ops.zeros(shape, dtype=grad.dtype, device=grad.device)
+    summed = ops.index_add(zeros, len(shape) - 1, ops.reshape(index, (-1,)), flat)
+    return ops.transpose(summed, dimension, -1)

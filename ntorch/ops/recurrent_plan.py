@@ -1,0 +1,124 @@
+"""How a recurrent layer is launched: rows per task, register tile, packed weights, calls."""
+from ..kernels import rnn as kernels
+from ..runtime import build, cpu
+from ..runtime.device import META
+from .base import empty
+from .host_tables import int_table
+from .registry import ops
+from .structured import contiguous, run
+
+_TASK = 1 << 20         # multiplications worth one task: some ten microseconds
+_MAX_ROWS = 16
+
+
+def copy_of(tensor):
+    """A row-major copy."""
+    result = empty(tensor._shape, tensor.dtype, tensor._storage.device)
+    ops.copy_(result, tensor)
+    return result
+
+
+def _rows_per_task(batch):
+    """Rows that one task takes: from 4 (below that the tile starves) to 16, in fours."""
+    if batch < 4:
+        return max(1, batch)
+    half = (batch + 1) // 2
+    return max(4, min(_MAX_ROWS, (half + 3) // 4 * 4))
+
+
+def register_tile(batch, itemsize):
+    """(rows, vectors, lanes) of the tile: tall for batches, wide for a few rows."""
+    bits = cpu.vector_bits()
+    lanes = bits // (8 * itemsize)
+    if batch < 4:
+        return 1, 8, lanes
+    return (12 if bits >= 512 else 6), 2, lanes
+
+
+class Launch:
+    """One layer in one direction over rows ``sizes`` (a tuple of ints, never increasing)."""
+
+    def __init__(self, like, sizes, batch, reverse):
+        self.dtype, self.device = like.dtype, like._storage.device
+        self.sizes, self.reverse, self.rows = sizes, reverse, sum(sizes)
+        self.block = _rows_per_task(batch)
+        self.items = -(-batch // self.block)
+        self.tile = register_tile(batch, like.dtype.itemsize)
+        self.products = []
+
+    def new(self, *shape):
+        """An uninitialised tensor of the layer's type."""
+        return empty(shape, self.dtype, self.device)
+
+    def product(self, left, weight, transposed, columns, target):
+        """Describe ``target (+)= left @ weight`` (or its transpose); numbered in order of calls."""
+        tall, vectors, lanes = self.tile
+        width = vectors * lanes
+        depth = weight._shape[1] if transposed else weight._shape[0]
+        count = -(-columns // width)
+        panels = self.new(count * width * depth)
+        run(kernels.pack_panels,
+            [("C", contiguous(weight)), ("C", panels), ("i", width), ("i", transposed)],
+            n=count, grain=max(1, (1 << 16) // max(1, width * depth)))
+        self.products.append((left, panels, columns, target))
+
+    def _calls(self):
+        """One row per task: for each product the kernel's address and its table."""
+        row = []
+        code = self.dtype.code
+        kernel = build.kernel(
+            kernels.product_kernel(*self.tile),
+            (f"{code}:2C", f"{code}:1C", "i", f"{code}:2C", "i", "i", "i"), T=code)
+        for left, panels, columns, target in self.products:
+            row += [kernel.address, left._address, *left._shape, panels._address, *panels._shape,
+                    columns, target._address, *target._shape, 0, 0, 0]
+        return int_table([row] * self.items, self.items, len(row))
+
+    def run(self, kernel, before, after):
+        """Run ``kernel(calls, *before, offsets, sizes, *after, block, reverse)``."""
+        if self.device is META or not self.rows:
+            return
+        offsets, total = [], 0
+        for size in self.sizes:
+            offsets.append(total)
+            total += size
+        work = sum(p[0]._shape[1] * p[2] for p in self.products) * self.rows // self.items
+        run(kernel, [("C", self._calls()), *before, ("C", int_table(offsets)),
+                     ("C", int_table(self.sizes)), *after, ("i", self.block), ("i", self.reverse)],
+            n=self.items, grain=1 if work > _TASK else self.items)
+
+
+def check_sizes(op, sizes, rows, batch):
+    """RuntimeError unless ``sizes`` never increase, start at ``batch`` and add up to ``rows``."""
+    if sum(sizes) != rows:
+        raise RuntimeError(f"{op}: expected batch_sizes to add up to the {rows} rows of the data, "
+                           f"got a sum of {sum(sizes)}")
+    if sizes and sizes[0] != batch:
+        raise RuntimeError(f"{op}: expected hidden states for a batch of {sizes[0]}, got {batch}")
+    for before, after in zip(sizes, sizes[1:], strict=False):
+        if after > before:
+            raise RuntimeError(f"{op}: expected batch_sizes in decreasing order, got {after} after "
+                               f"{before}; sort the sequences by length")
+    if sizes and sizes[-1] < 0:
+        raise RuntimeError(f"{op}: expected batch_sizes of at least 0, got {sizes[-1]}")
+
+
+def check_weights(op, gates, input, hidden, w_ih, w_hh, b_ih, b_hh, size):
+    """RuntimeError unless the weights fit ``gates`` gates of ``size`` units and the states."""
+    wanted = {"weight_ih": (w_ih, (gates * size, input._shape[-1])),
+              "weight_hh": (w_hh, (gates * size, hidden._shape[-1])),
+              "bias_ih": (b_ih, (gates * size,)), "bias_hh": (b_hh, (gates * size,))}
+    for name, (tensor, shape) in wanted.items():
+        if tensor is not None and tuple(tensor._shape) != shape:
+            raise RuntimeError(f"{op}: expected {name} of shape {list(shape)} for an input of "
+                               f"{input._shape[-1]} features and {size} hidden units, got "
+                               f"{list(tensor._shape)}")
+    for tensor in (hidden, w_ih, w_hh, b_ih, b_hh):
+        if tensor is not None and tensor.dtype is not input.dtype:
+            raise RuntimeError(f"{op}: expected states and weights of the input's type "
+                               f"{input.dtype}, got {tensor.dtype}")
+
+
+def zeros_if_none(grad, like):
+    """``grad``, or zeros in the form of ``like`` where no gradient came."""
+    return ops.zeros_like(like) if grad is None else grad

@@ -1,0 +1,599 @@
+"""Tensor: what the table's tensors look like to a user. Methods of ops are bound from the table."""
+import ctypes
+
+import numpy as np
+
+from . import autograd
+from .autograd import graph, inplace
+from .ops import base, registry
+from .ops.base import Size, TensorBase, numel
+from .ops.registry import ops
+from .runtime import dtypes, storage
+from .runtime.device import CPU, META, check_available, device
+from .runtime.dtypes import BOOL, FLOAT
+
+registry.bind_interpreter(graph.call, graph.call_out, inplace.call_inplace)
+
+
+class _TensorMeta(type):
+    """Looks methods up in the table the first time they are used, and keeps them on the class."""
+
+    def __getattr__(cls, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        method = _find_method(name)
+        if method is None:
+            raise AttributeError(f"type object 'Tensor' has no attribute '{name}'")
+        setattr(Tensor, name, method)
+        return method
+
+    def __dir__(cls):
+        names = [n for n, e in registry.entries().items() if e.method]
+        return sorted({*type.__dir__(cls), *names})
+
+
+def _find_method(name):
+    entry = registry.find(name)
+    if entry is not None and entry.method:
+        if entry.varargs:
+            return registry.make_function(entry, "method")
+        return entry.function
+    if name.endswith("_"):
+        entry = registry.find(name[:-1])
+        if entry is not None and entry.inplace and entry.method:
+            return registry.make_function(entry, "inplace")
+    return None
+
+
+class Tensor(TensorBase, metaclass=_TensorMeta):
+    """A view (dtype, shape, strides, offset) over a storage, with torch's methods.
+
+    ``Tensor(2, 3)`` is uninitialised, ``Tensor([1, 2])`` holds the data, both in the default type;
+    ``ntorch.tensor`` is the usual constructor.
+    """
+
+    __array_priority__ = 1000
+    __hash__ = object.__hash__
+
+    def __new__(cls, *data, device=None):
+        made = _legacy_new(data, device)
+        made.__class__ = cls
+        return made
+
+    def __init_subclass__(cls, **keywords):
+        super().__init_subclass__(**keywords)
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        method = _find_method(name)
+        if method is None:
+            raise AttributeError(f"'Tensor' object has no attribute '{name}'")
+        setattr(Tensor, name, method)
+        return getattr(self, name)
+
+    def __dir__(self):
+        return sorted({*object.__dir__(self), *dir(type(self))})
+
+    # --- what it is ---------------------------------------------------------------------------
+
+    @property
+    def shape(self):
+        """Sizes, as a ``Size``."""
+        return self._shape
+
+    def size(self, dim=None):
+        """All sizes, or that of one dimension."""
+        return self._shape if dim is None else self._shape[base.wrap_dim(dim, len(self._shape))]
+
+    def stride(self, dim=None):
+        """All strides in elements, or that of one dimension."""
+        return self._strides if dim is None else self._strides[
+            base.wrap_dim(dim, len(self._shape))]
+
+    def storage_offset(self):
+        """Elements between the storage's start and the first element."""
+        return self._offset
+
+    def data_ptr(self):
+        """Address of the first element."""
+        return self._address if numel(self) else 0
+
+    def untyped_storage(self):
+        """The storage: bytes shared by all views."""
+        return self._storage
+
+    def storage(self):
+        """The storage, seen through this tensor's dtype."""
+        from .storages import TypedStorage
+        return TypedStorage(self._storage, self.dtype)
+
+    def dim(self):
+        """Number of dimensions."""
+        return len(self._shape)
+
+    ndimension = dim
+    ndim = property(dim)
+
+    def numel(self):
+        """Number of elements."""
+        return numel(self)
+
+    nelement = numel
+
+    def element_size(self):
+        """Bytes of one element."""
+        return self.dtype.itemsize
+
+    @property
+    def itemsize(self):
+        """Bytes of one element."""
+        return self.dtype.itemsize
+
+    @property
+    def nbytes(self):
+        """Bytes of all elements."""
+        return numel(self) * self.dtype.itemsize
+
+    @property
+    def device(self):
+        """Where the data is."""
+        return self._storage.device
+
+    is_cpu = property(lambda self: self._storage.device.type == "cpu")
+    is_cuda = property(lambda self: self._storage.device.type == "cuda")
+    is_meta = property(lambda self: self._storage.device is META)
+    is_sparse = is_quantized = is_mkldnn = is_nested = False
+
+    @property
+    def layout(self):
+        """Always ``strided``."""
+        from .formats import strided
+        return strided
+
+    def is_contiguous(self, memory_format=None):
+        """Whether elements lie in row-major order (or in the memory format given)."""
+        from .formats import matches
+        return matches(self, memory_format)
+
+    def is_floating_point(self):
+        """Whether the dtype is a floating one."""
+        return self.dtype.is_floating_point
+
+    def is_complex(self):
+        """Whether the dtype is complex."""
+        return self.dtype.is_complex
+
+    def is_signed(self):
+        """Whether the dtype has negative numbers."""
+        return self.dtype.is_signed
+
+    def is_conj(self):
+        """False: conjugation is never lazy here."""
+        return False
+
+    is_neg = is_conj
+
+    def is_inference(self):
+        """Whether it was made in ``inference_mode``."""
+        return self._inference
+
+    def is_shared(self):
+        """Whether other processes see writes to the storage."""
+        return self._storage.is_shared_memory
+
+    def is_same_size(self, other):
+        """Whether the shapes are equal."""
+        return self._shape == other._shape
+
+    def is_set_to(self, tensor):
+        """Whether both are the same view of the same storage."""
+        return (self._storage is tensor._storage and self._shape == tensor._shape
+                and self._strides == tensor._strides and self._offset == tensor._offset)
+
+    T = property(lambda self: ops.permute(self, tuple(range(len(self._shape)))[::-1]))
+    mT = property(lambda self: ops.transpose(self, -2, -1))
+    H = property(lambda self: ops.adjoint(self) if len(self._shape) else self)
+    mH = property(lambda self: ops.adjoint(self))
+
+    @property
+    def real(self):
+        """Real part; the tensor itself if it is real."""
+        return ops.real(self)
+
+    @real.setter
+    def real(self, value):
+        ops.copy_(ops.real(self), value)
+
+    @property
+    def imag(self):
+        """Imaginary part; RuntimeError for real tensors."""
+        return ops.imag(self)
+
+    @imag.setter
+    def imag(self, value):
+        ops.copy_(ops.imag(self), value)
+
+    # --- autograd -----------------------------------------------------------------------------
+
+    @property
+    def requires_grad(self):
+        """Whether gradients flow to or through this tensor."""
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value):
+        self.requires_grad_(value)
+
+    def requires_grad_(self, requires_grad=True):
+        """Turn gradient recording on or off for a leaf."""
+        if requires_grad and self.dtype.category < FLOAT:
+            raise RuntimeError("only Tensors of floating point and complex dtype can require gradients")
+        if not requires_grad and self._grad_fn is not None:
+            raise RuntimeError("you can only change requires_grad flags of leaf variables. If you want "
+                               "to use a computed variable in a subgraph that doesn't require "
+                               "differentiation use var_no_grad = var.detach().")
+        if requires_grad and self._inference and not autograd.is_inference_mode_enabled():
+            raise RuntimeError("Setting requires_grad=True on inference tensor outside InferenceMode is "
+                               "not allowed.")
+        self._requires_grad = bool(requires_grad)
+        return self
+
+    @property
+    def grad_fn(self):
+        """The node that made this tensor; None for leaves."""
+        return graph.current_grad_fn(self)
+
+    @property
+    def is_leaf(self):
+        """Whether no recorded operation made it."""
+        return graph.current_grad_fn(self) is None
+
+    @property
+    def output_nr(self):
+        """Which output of ``grad_fn`` this is."""
+        return self._output_nr
+
+    @property
+    def grad(self):
+        """The accumulated gradient of a leaf, or None."""
+        if self._grad is None and self._requires_grad and not self.is_leaf and not self.retains_grad:
+            import warnings
+            warnings.warn("The .grad attribute of a Tensor that is not a leaf Tensor is being accessed."
+                          " Its .grad attribute won't be populated during autograd.backward(). If you "
+                          "indeed want the .grad field to be populated for a non-leaf Tensor, use "
+                          ".retain_grad() on the non-leaf Tensor.", stacklevel=2)
+        return self._grad
+
+    @grad.setter
+    def grad(self, value):
+        if value is not None:
+            if not isinstance(value, TensorBase):
+                raise TypeError(f"assigned grad expected to be a Tensor or None but got grad of type "
+                                f"{type(value).__name__!r}")
+            if value._shape != self._shape:
+                raise RuntimeError(f"assigned grad has data of a different size: expected "
+                                   f"{list(self._shape)}, got {list(value._shape)}")
+            if value.dtype is not self.dtype:
+                raise RuntimeError(f"assigned grad has data of a different type: expected {self.dtype},"
+                                   f" got {value.dtype}")
+            if value is self:
+                raise RuntimeError("can't assign Variable as its own grad")
+            if value.device is not self.device:
+                raise RuntimeError("assigned grad has data located on a different device")
+        self._grad = value
+
+    @grad.deleter
+    def grad(self):
+        self._grad = None
+
+    @property
+    def retains_grad(self):
+        """Whether ``retain_grad`` was called on a tensor that is not a leaf."""
+        return self.__dict__.get("_retains_grad", False)
+
+    def retain_grad(self):
+        """Keep ``.grad`` of a tensor that is not a leaf."""
+        autograd.retain_grad(self)
+
+    @property
+    def _version(self):
+        return self._storage.version
+
+    @property
+    def data(self):
+        """The same elements without history; assigning replaces them, keeping this object."""
+        return base.alias(self)
+
+    @data.setter
+    def data(self, value):
+        if not isinstance(value, TensorBase):
+            raise TypeError(f"Variable data has to be a tensor, but got {type(value).__name__}")
+        for name in ("_storage", "dtype", "_shape", "_strides", "_offset", "_address"):
+            setattr(self, name, getattr(value, name))
+        self._base = None
+
+    def detach(self):
+        """The same elements without history."""
+        return ops._detached(self)
+
+    def detach_(self):
+        """Cut the history off this tensor itself."""
+        if self._base is not None and self._grad_fn is not None:
+            raise RuntimeError("Can't detach views in-place. Use detach() instead. If you are using "
+                               "DistributedDataParallel (DDP) for training, and gradient_as_bucket_view"
+                               " is set as True, gradients are views of DDP buckets, and hence detach_()"
+                               " cannot be called on these gradients.")
+        self._grad_fn, self._output_nr, self._requires_grad = None, 0, False
+        return self
+
+    def backward(self, gradient=None, retain_graph=None, create_graph=False, inputs=None):
+        """Accumulate gradients of this tensor into the leaves it depends on."""
+        autograd.backward(self, gradient, retain_graph, create_graph, inputs=inputs)
+
+    def register_hook(self, hook):
+        """Call ``hook(grad)`` when the gradient is computed; it may return another."""
+        return autograd.register_tensor_hook(self, hook)
+
+    def register_post_accumulate_grad_hook(self, hook):
+        """Call ``hook(tensor)`` after ``.grad`` of this leaf was updated."""
+        return autograd.register_post_accumulate_hook(self, hook)
+
+    # --- values -------------------------------------------------------------------------------
+
+    def _check_data(self, op):
+        if self._storage.device is META:
+            raise NotImplementedError(f"Cannot copy out of meta tensor; no data! ({op})")
+
+    def _array(self):
+        """A NumPy view; half types as 16-bit words for bfloat16."""
+        kind = dtypes.NUMPY_VIEW[self.dtype]
+        steps = [s * self.dtype.itemsize for s in self._strides]
+        return storage.array_view(self._storage, self._address, tuple(self._shape), steps, kind)
+
+    def numpy(self, *, force=False):
+        """A NumPy array that shares memory. TypeError for bfloat16, RuntimeError with a gradient
+        unless ``force``."""
+        if force:
+            return self.detach().cpu().numpy()
+        if self._requires_grad:
+            raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use "
+                               "tensor.detach().numpy() instead.")
+        if self.dtype is dtypes.bfloat16:
+            raise TypeError("Got unsupported ScalarType BFloat16")
+        self._check_data("numpy")
+        return self._array()
+
+    def __array__(self, dtype=None, copy=None):
+        array = self.numpy()
+        if dtype is not None and np.dtype(dtype) != array.dtype:
+            if copy is False:
+                raise ValueError("a copy is needed to convert the dtype")
+            return array.astype(dtype)
+        return array.copy() if copy else array
+
+    def __array_wrap__(self, array, context=None, return_scalar=False):
+        if array.dtype == bool:
+            array = array.astype(np.uint8)
+        return ops.from_numpy(np.ascontiguousarray(array))
+
+    def tolist(self):
+        """Nested Python numbers."""
+        self._check_data("tolist")
+        source = self.detach()
+        if self.dtype is dtypes.bfloat16:
+            source = ops.to_dtype(source, dtypes.float32)
+        return source._array().tolist()
+
+    def item(self):
+        """The single element as a Python number; RuntimeError if there is not exactly one."""
+        if numel(self) != 1:
+            raise RuntimeError(f"a Tensor with {numel(self)} elements cannot be converted to Scalar")
+        if self._storage.device is META:
+            raise RuntimeError("Tensor.item() cannot be called on meta tensors")
+        read = _READERS.get(self.dtype)
+        if read is not None:
+            return read.from_address(self._address).value
+        source = self.detach()
+        if self.dtype is dtypes.bfloat16:
+            source = ops.to_dtype(source, dtypes.float32)
+        return source._array().item()
+
+    def __bool__(self):
+        if numel(self) != 1:
+            raise RuntimeError("Boolean value of Tensor with " + ("no values" if not numel(self) else
+                               "more than one value") + " is ambiguous")
+        return bool(self.item())
+
+    def __float__(self):
+        return float(self.item())
+
+    def __int__(self):
+        return int(self.item())
+
+    def __complex__(self):
+        return complex(self.item())
+
+    def __index__(self):
+        if self.dtype.category >= FLOAT or numel(self) != 1:
+            raise TypeError("only integer tensors of a single element can be converted to an index")
+        return int(self.item())
+
+    def __len__(self):
+        if not self._shape:
+            raise TypeError("len() of a 0-d tensor")
+        return self._shape[0]
+
+    def __iter__(self):
+        if not self._shape:
+            raise TypeError("iteration over a 0-d tensor")
+        return iter(ops.unbind(self, 0))
+
+    def __contains__(self, element):
+        if isinstance(element, (Tensor, int, float, complex, bool)):
+            return bool(ops.any(ops.eq(self, element)))
+        raise RuntimeError(f"Tensor.__contains__ only supports Tensor or scalar, but you passed in a "
+                           f"{type(element)}.")
+
+    def __repr__(self, *, tensor_contents=None):
+        from .printing import tensor_repr
+        return tensor_repr(self) if tensor_contents is None else tensor_repr(
+            self, tensor_contents=tensor_contents)
+
+    def __format__(self, spec):
+        if not self._shape and type(self) is Tensor or not self._shape:
+            return format(self.item(), spec)
+        return object.__format__(self, spec)
+
+    # --- storage ------------------------------------------------------------------------------
+
+    def resize_(self, *sizes, memory_format=None):
+        """Change the shape, growing the storage if it must; new elements are not defined."""
+        from .ops.entries.factories import sizes_of
+        if self._requires_grad:
+            raise RuntimeError("cannot resize variables that require grad")
+        shape = sizes_of("resize_", sizes)
+        need = base.checked_nbytes(shape, self.dtype) + self._offset * self.dtype.itemsize
+        if need > self._storage.nbytes():
+            self._storage.resize_(need)
+        self._set_view(self._storage, shape, base.contiguous_strides(shape), self._offset)
+        return self
+
+    def resize_as_(self, tensor, memory_format=None):
+        """``resize_`` to the shape of another tensor."""
+        return self.resize_(tensor._shape)
+
+    def _set_view(self, store, shape, strides, offset):
+        self._storage, self._shape, self._strides = store, Size(shape), tuple(strides)
+        self._offset = offset
+        self._address = store.address + offset * self.dtype.itemsize
+
+    def set_(self, source=None, storage_offset=0, size=None, stride=None):
+        """Show another storage (or another tensor's) from now on."""
+        if source is None:
+            source = storage.Storage(0, self.device)
+        if isinstance(source, TensorBase):
+            self._set_view(source._storage, source._shape, source._strides, source._offset)
+            return self
+        store = getattr(source, "_untyped_storage", source)
+        if size is None:
+            size = (store.nbytes() // self.dtype.itemsize,)
+        size = Size(size)
+        stride = base.contiguous_strides(size) if stride is None else tuple(stride)
+        last = storage_offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True)) + 1
+        if 0 not in size and last * self.dtype.itemsize > store.nbytes():
+            raise RuntimeError(f"setStorage: sizes {list(size)}, strides {list(stride)}, storage offset "
+                               f"{storage_offset}, and itemsize {self.dtype.itemsize} requiring a "
+                               f"storage size of {last * self.dtype.itemsize} are out of bounds for "
+                               f"storage of size {store.nbytes()}")
+        self._set_view(store, size, stride, storage_offset)
+        return self
+
+    def share_memory_(self):
+        """Move the storage to memory that forked and spawned processes share."""
+        from .multiprocessing import share_storage
+        share_storage(self)
+        return self
+
+    def pin_memory(self, device=None):
+        """The tensor itself: without a GPU there is nothing to pin for."""
+        return self
+
+    def is_pinned(self, device=None):
+        """False: no page-locked memory here."""
+        return False
+
+    # --- copies and conversions ---------------------------------------------------------------
+
+    def to(self, *arguments, **keywords):
+        """``to(dtype)``, ``to(device)``, ``to(device, dtype)``, ``to(other)``: a converted copy, or
+        this tensor if nothing changes and ``copy`` is false."""
+        from .conversion import to
+        return to(self, *arguments, **keywords)
+
+    def type(self, dtype=None, non_blocking=False):
+        """The type's name, or the tensor converted to a type given by name, class or dtype."""
+        from .conversion import type_
+        return type_(self, dtype)
+
+    def cpu(self, memory_format=None):
+        """The tensor in main memory."""
+        return self.to(CPU)
+
+    def cuda(self, device=None, non_blocking=False, memory_format=None):
+        """The tensor on a GPU; RuntimeError where there is none."""
+        return self.to("cuda" if device is None else device)
+
+    def get_device(self):
+        """Ordinal of the device, -1 for the CPU."""
+        return -1 if self.device.index is None else self.device.index
+
+    def __copy__(self):
+        made = base.alias(self)
+        made.__class__ = type(self)
+        made._requires_grad = self._requires_grad and self.is_leaf
+        return made
+
+    def __deepcopy__(self, memo):
+        from .conversion import deep_copy
+        return deep_copy(self, memo)
+
+    def __reduce_ex__(self, protocol):
+        from .conversion import reduce_tensor
+        return reduce_tensor(self, protocol)
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+
+    def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None):
+        from .utils.dlpack import to_dlpack
+        if self._requires_grad:
+            raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
+        return to_dlpack(ops.clone(self) if copy else self, max_version=max_version)
+
+    def __dlpack_device__(self):
+        return (1, 0)
+
+    # --- indexing and operators -----------------------------------------------------------------
+
+    def __getitem__(self, key):
+        from .indexing import getitem
+        return getitem(self, key)
+
+    def __setitem__(self, key, value):
+        from .indexing import setitem
+        setitem(self, key, value)
+
+    def __delitem__(self, key):
+        raise TypeError("Tensor does not support deleting items")
+
+    def __ipow__(self, other):
+        return ops.pow_(self, other)
+
+
+_READERS = {dtypes.float32: ctypes.c_float, dtypes.float64: ctypes.c_double,
+            dtypes.int64: ctypes.c_int64, dtypes.int32: ctypes.c_int32, dtypes.int16: ctypes.c_int16,
+            dtypes.int8: ctypes.c_int8, dtypes.uint8: ctypes.c_uint8, dtypes.bool_: ctypes.c_bool}
+
+
+def _legacy_new(data, where):
+    where = check_available(where)
+    if not data:
+        return base.empty((0,), None, where)
+    if len(data) == 1 and not isinstance(data[0], (int, np.integer)):
+        first = data[0]
+        if isinstance(first, Size):
+            return base.empty(first, None, where)
+        if isinstance(first, TensorBase):
+            return base.alias(first)
+        if isinstance(first, storage.Storage):
+            return base.empty((0,), None).set_(first)
+        return ops.tensor(first, dtype=dtypes.get_default_dtype(), device=where)
+    if len(data) == 1 and isinstance(data[0], (bool, float)):
+        raise TypeError(f"new(): data must be a sequence (got {type(data[0]).__name__})")
+    return ops.empty(*data, device=where)
+
+
+base.bind(Tensor)
+
+__all__ = ["BOOL", "Tensor", "device"]
