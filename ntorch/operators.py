@@ -3,10 +3,10 @@ import functools
 import numbers
 
 from .ops.base import TensorBase
-from .ops.registry import find, make_function, ops
+from .ops.registry import find, ops
 from .tensor import Tensor
 
-_NUMBER = (numbers.Number, TensorBase)
+_NUMBER = (TensorBase, float, int, complex, numbers.Number)
 # operator, entry, whether a reflected and an in-place form exist
 _BINARY = (("add", "add"), ("sub", "sub"), ("mul", "mul"), ("truediv", "div"),
            ("floordiv", "floor_divide"), ("mod", "remainder"), ("pow", "pow"),
@@ -22,7 +22,7 @@ def _binary(name, reflected):
         fast = function if not reflected else lambda a, b: function(b, a)
 
         def apply(self, other):
-            if isinstance(other, _NUMBER):
+            if type(other) is Tensor or isinstance(other, _NUMBER):
                 return fast(self, other)
             return NotImplemented if not hasattr(other, "__array__") else fast(
                 self, ops.as_tensor(other))
@@ -46,7 +46,7 @@ def _bind(method, function):
 def _inplace(name):
     def operator(self, other):
         entry = find(name)
-        return make_function(entry, "inplace")(self, other) if entry.inplace else NotImplemented
+        return getattr(ops, name + "_")(self, other) if entry.inplace else NotImplemented
     return operator
 
 

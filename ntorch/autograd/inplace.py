@@ -2,7 +2,7 @@
 from .. import eager
 from ..ops import base
 from ..ops.base import TensorBase
-from .graph import _wanted, edge_of, finish_node, start_node
+from .graph import _wanted, call, edge_of, finish_node, start_node
 from .modes import state
 
 
@@ -32,6 +32,8 @@ def call_inplace(entry, arguments):
     if state.tracer is not None:
         return state.tracer.call_inplace(entry, arguments)
     check_inplace(target)
+    if entry.view:
+        return adopt(target, call(entry, arguments))
     wanted = _wanted(entry, arguments) if state.enabled and entry.differentiable else ()
     if wanted:
         check_base_is_not_leaf(target)
@@ -59,6 +61,14 @@ def _composite_inplace(entry, arguments):
     result = entry.host(ops.clone(target), *arguments[1:])
     eager._fits_inplace(entry, target, result)
     return ops.copy_(target, result)
+
+
+def adopt(target, view):
+    """``x.squeeze_()`` and its like: the tensor becomes the view of itself, no element is written."""
+    for name in ("_shape", "_strides", "_offset", "_address", "_grad_fn", "_output_nr",
+                 "_requires_grad"):
+        setattr(target, name, getattr(view, name))
+    return target
 
 
 def check_base_is_not_leaf(target):

@@ -69,13 +69,14 @@ class TensorBase:
     _inference = False
 
 
-_bound = {"Tensor": TensorBase}
-
-
 def bind(cls):
     """Make ``cls`` the class of every tensor that the table creates."""
-    _bound["Tensor"] = cls
+    global _class
+    _class = cls
     return cls
+
+
+_class = TensorBase
 
 
 def contiguous_strides(shape):
@@ -102,7 +103,7 @@ def is_contiguous(shape, strides):
 
 def make(storage, dtype, shape, strides, offset, new=object.__new__):
     """A tensor over ``storage``; ``shape`` becomes a Size. Views pass strides and offset."""
-    self = new(_bound["Tensor"])
+    self = new(_class)
     self._storage = storage
     self.dtype = dtype
     self._shape = shape if type(shape) is Size else Size(shape)

@@ -10,7 +10,6 @@ import weakref
 from ..kernels import gemm_pack, gemm_small, half
 from ..runtime import build, dtypes, launch
 from ..runtime.device import META
-from . import contraction_plan as plans
 from .base import empty, product, view
 from .contraction_plan import (
     Epilogue,
@@ -21,6 +20,7 @@ from .contraction_plan import (
     place,
     plan,
     prepack,
+    set_tiles,
     target,
     tile,
 )
@@ -245,7 +245,7 @@ _MOST_LAUNCHERS = 4096
 
 def set_target(name):
     """Use the register tiles of target ``name`` (None: those for this processor); for tests."""
-    plans.set_target(name)
+    set_tiles(name)
     _launchers.clear()
 
 

@@ -74,8 +74,10 @@ def target():
     return _Target.name
 
 
-def set_target(name):
-    """Use the tiles of ``name`` from now on (None: what fits this processor); for tests."""
+def set_tiles(name):
+    """Use the tiles of ``name`` from now on (None: what fits this processor).
+
+    ``contraction.set_target`` is the one to call: it forgets what was prepared for other tiles."""
     if name is not None and name not in TILES:
         raise ValueError(f"set_target: expected one of {', '.join(TILES)}, got {name!r}")
     _Target.name = name
@@ -321,7 +323,7 @@ def contract(m, n, k, a, b, epilogue, *, batch=1, T="f4"):
     if batch * m * n == 0:
         return
     lay = layout(_shape(m, n, k, a, b, epilogue, batch, T), type(b) is Source and b.repeated,
-                 pool.get_numpool.get_num_threads())
+                 pool.get_num_threads())
     _run(_words(lay, a, b, epilogue), lay.lanes, lay.lane_bytes, lay.packed_bytes, lay.flops)
 
 

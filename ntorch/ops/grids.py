@@ -165,3 +165,16 @@ def calculate(target, write):
 __all__ = ["UpdatingEntry", "calculable", "calculate", "check_index", "first_outside", "flat", "grid",
            "int64", "lanes", "narrowed", "raw", "read_int", "reshaped", "rows_grain", "sides",
            "updating", "within", "wrap_dim"]
+
+
+def write_out(op, out, result):
+    """Copy ``result`` into the user's ``out``, resized; RuntimeError if its type cannot hold it."""
+    if not dtypes.can_cast(result.dtype, out.dtype):
+        raise RuntimeError(f"{op}: result type {result.dtype} can't be cast to the desired output type "
+                           f"{out.dtype}")
+    if result._requires_grad or out._requires_grad:
+        raise RuntimeError(f"{op}(): functions with out=... arguments don't support automatic "
+                           "differentiation, but one of the arguments requires grad.")
+    if tuple(out._shape) != tuple(result._shape):
+        out.resize_(result._shape)
+    return ops.copy_(out, result)

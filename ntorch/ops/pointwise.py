@@ -48,6 +48,31 @@ class Plan:
                  "nbytes", "convert")
 
 
+def _host(entry):
+    """Generate ``host(arguments..., out=None)``: what identifies a call is collected without loops,
+    for this is the path of every small operation."""
+    names = [f"a{i}" for i in range(len(entry.schema.parameters))]
+    every = ", ".join(names) + ","
+    lines = [f"def host({every} out=None):", "    if out is not None:",
+             f"        return into(({every}), out)", "    slots = []"]
+    for i, name in enumerate(names):
+        if entry.schema.parameters[i].is_tensor:
+            lines += [f"    if isinstance({name}, TensorBase):",
+                      f"        if {name}._storage.device is not CPU:",
+                      f"            return elsewhere(({every}))",
+                      f"        k{i} = ({name}.dtype, {name}._shape, {name}._strides)",
+                      f"        slots.append({name}._address)", "    else:",
+                      f"        k{i} = type({name})"]
+        else:
+            lines.append(f"    k{i} = type({name})")
+    key = ", ".join(f"k{i}" for i in range(len(names))) + ","
+    lines.append(f"    return finish(({key}), ({every}), slots)")
+    scope = {"TensorBase": TensorBase, "CPU": CPU, "into": entry._into, "finish": entry._finish,
+             "elsewhere": entry._elsewhere}
+    exec("\n".join(lines), scope)
+    return scope["host"]
+
+
 class PointwiseEntry(Entry):
     """An entry whose kernel is a loop around ``scalar``."""
 
@@ -55,7 +80,8 @@ class PointwiseEntry(Entry):
         self.check = flags.pop("check", None)       # check(arguments, promoted type) raises
         flags.setdefault("inplace", True)
         flags.setdefault("out", True)
-        super().__init__(signature, self._execute, **flags)
+        super().__init__(signature, None, **flags)
+        self.host = _host(self)
         self.scalar, self.rule = scalar, rule
         self.doc = (scalar.__doc__ or "").strip()
         self.native_out = True
@@ -64,22 +90,8 @@ class PointwiseEntry(Entry):
         self.plans = {}
         self.n_results = self.schema.n_results
 
-    def _execute(self, *arguments, out=None):
-        """Run the expression; ``out`` (a tensor, or a tuple for several results) is written."""
-        if out is not None:
-            return self._into(arguments, out)
-        key, slots, plain = [], [], True
-        for value in arguments:
-            if isinstance(value, TensorBase):
-                if value._storage.device is not CPU:
-                    plain = False
-                key += (value.dtype, value._shape, value._strides)
-                slots.append(value._address)
-            else:
-                key.append(type(value))
-        if not plain:
-            return self._elsewhere(arguments)
-        key = tuple(key)
+    def _finish(self, key, arguments, slots):
+        """Run the plan of ``key`` on operands at ``slots``; the first call makes it."""
         plan = self.plans.get(key)
         if plan is None:
             plan = self._remember(key, self._plan(arguments, None))
@@ -89,11 +101,12 @@ class PointwiseEntry(Entry):
         slots.append(storage.address)
         if plan.convert is not None:
             plan.convert(arguments, slots)
-        if plan.n:
-            if plan.n <= GRAIN:
-                plan.call(plan.pack(*slots, *plan.extra), 0, plan.n)
-            else:
-                launch.run_table(plan.kernel, plan.pack(*slots, *plan.extra), plan.n, GRAIN)
+        n = plan.n
+        if n <= GRAIN:
+            if n:
+                plan.call(plan.pack(*slots, *plan.extra), 0, n)
+        else:
+            launch.run_table(plan.kernel, plan.pack(*slots, *plan.extra), n, GRAIN)
         return make(storage, plan.dtype, plan.shape, plan.strides, 0)
 
     def _run_many(self, plan, arguments, slots):

@@ -55,8 +55,10 @@ class Entry:
         """Decorator: the gradient rule of the inputs ``names`` (all tensor inputs if none given).
 
         The rule's argument names say what is saved: ``grad`` (``grad0``, ``grad1`` for several
-        results), any argument of the signature, ``result`` (``result0``, ...), and ``needs``, a dict
-        of which inputs want a gradient. It returns one gradient, or a tuple in the order of ``names``.
+        results, ``grads`` for all of them), any argument of the signature, ``<input>_form`` for the
+        shape, strides, dtype and device of an input without its elements (nothing is kept alive),
+        ``result`` (``result0``, ...), and ``needs``, a dict of which inputs want a gradient. It
+        returns one gradient, or a tuple in the order of ``names``.
         """
         def attach(rule):
             chosen = names or tuple(self.names[i] for i in self.tensor_positions)
@@ -220,8 +222,8 @@ def _signature(entry, inplace):
 
 def make_function(entry, form):
     """Generate the callable of an entry: ``form`` is ``function``, ``method`` or ``inplace``."""
-    inplace = form == "inplace"
-    name = entry.name.split(".")[-1] + ("_" if inplace else "")
+    inplace = form == "inplace" or entry.inplace_only
+    name = entry.name.split(".")[-1] + ("_" if form == "inplace" else "")
     text, scope, passed = _signature(entry, inplace)
     scope.update(_interpreter, entry=entry)
     lines = [f"def {name}({text}):"]

@@ -3,6 +3,7 @@ import ntorch
 
 from .optimizer import (
     Optimizer,
+    by_dtype,
     check_betas,
     check_flags,
     check_lr,
@@ -32,8 +33,7 @@ class Adam(Optimizer):
         check_betas(betas)
         if not 0.0 <= weight_decay:
             raise ValueError(f"Invalid weight_decay value: {weight_decay}")
-        if isinstance(betas[0], ntorch.Tensor) != isinstance(betas[1], ntorch.Tensor):
-            raise ValueError("betas must be either both floats or both Tensors")
+        _check_tensor_betas(betas, foreach, capturable)
         super().__init__(params, {
             "lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay,
             "amsgrad": amsgrad, "maximize": maximize, "foreach": foreach,
@@ -76,41 +76,56 @@ class Adam(Optimizer):
         return state
 
     def _update(self, group):
-        lists, steps = ([], [], [], [], []), []
+        lists = ([], [], [], [], [], [])
+        amsgrad = group["amsgrad"]
         plain = not (group["differentiable"] or any(
             isinstance(x, ntorch.Tensor) for x in (group["lr"], *group["betas"])))
-        for param in self._with_grads(group):
+        for param in group["params"]:
+            grad = param.grad
+            if grad is None:
+                continue
             state = self._state_of(param, group)
-            tensors = [param, param.grad, state["exp_avg"], state["exp_avg_sq"]]
-            if group["amsgrad"]:
+            tensors = [param, grad, state["exp_avg"], state["exp_avg_sq"]]
+            if amsgrad:
                 tensors.append(state["max_exp_avg_sq"])
-            state["step"] += 1
             if plain and fusible(tensors):
                 for held, tensor in zip(lists, tensors, strict=False):
                     held.append(tensor)
-                steps.append(state["step"].item())
+                lists[5].append(state["step"])
             else:
+                self._refuse_sparse(grad)
+                state["step"] += 1
                 _compose(param, state, group)
         if lists[0]:
-            _fused(lists, steps, group)
+            _fused(lists, group)
+
+
+def _fused(lists, group):
+    """The kernels, once for each dtype among the parameters."""
+    op = (ntorch.ops._fused_adamw_ if group["decoupled_weight_decay"] else
+          ntorch.ops._fused_adam_)
+    beta1, beta2 = group["betas"]
+    for part in by_dtype(lists):
+        op(*part, lr=float(group["lr"]), beta1=float(beta1), beta2=float(beta2),
+           weight_decay=float(group["weight_decay"]), eps=float(group["eps"]),
+           amsgrad=bool(group["amsgrad"]), maximize=bool(group["maximize"]))
+
+
+def _check_tensor_betas(betas, foreach, capturable):
+    tensors = [isinstance(beta, ntorch.Tensor) for beta in betas]
+    if any(tensors) and not all(tensors):
+        raise ValueError("betas must be either both floats or both Tensors")
+    for index, beta in enumerate(betas if all(tensors) else ()):
+        if foreach and not capturable:
+            raise ValueError(f"betas[{index}] as a Tensor is not supported for capturable=False "
+                             "and foreach=True")
+        if beta.numel() != 1:
+            raise ValueError(f"Tensor betas[{index}] must be 1-element")
 
 
 def _step_tensor(value):
     wide = ntorch.get_default_dtype() == ntorch.float64
     return ntorch.tensor(value, dtype=ntorch.float64 if wide else ntorch.float32)
-
-
-def _fused(lists, steps, group):
-    """The kernels, once for each dtype among the parameters."""
-    op = (ntorch.ops._fused_adamw_ if group["decoupled_weight_decay"] else
-          ntorch.ops._fused_adam_)
-    beta1, beta2 = group["betas"]
-    for dtype in {p.dtype for p in lists[0]}:
-        chosen = [i for i, p in enumerate(lists[0]) if p.dtype is dtype]
-        parts = [[held[i] for i in chosen] if held else held for held in lists]
-        op(*parts, [steps[i] for i in chosen], lr=float(group["lr"]), beta1=float(beta1),
-           beta2=float(beta2), weight_decay=float(group["weight_decay"]), eps=float(group["eps"]),
-           amsgrad=group["amsgrad"], maximize=group["maximize"])
 
 
 def _compose(param, state, group):

@@ -215,8 +215,9 @@ class Optimizer:
                           "40967 for more information", stacklevel=4)
         if any(("param_names" in group) != ("param_names" in other) for other in
                self.param_groups):
-            raise ValueError("all optimizer param groups should be with/without names. Some param "
-                             "groups are missing names")
+            raise ValueError("all optimizer param groups should be with/without names. cannot add "
+                             f"param group {'with' if 'param_names' in group else 'without'} "
+                             "names to the optimizer")
         taken = {p for other in self.param_groups for p in other["params"]}
         if not taken.isdisjoint(group["params"]):
             raise ValueError("some parameters appear in more than one parameter group")
@@ -252,13 +253,9 @@ class Optimizer:
         """The grad mode of a step: off, unless the step itself is to be differentiated."""
         return ntorch.set_grad_enabled(bool(self.defaults.get("differentiable", False)))
 
-    def _with_grads(self, group):
-        """The parameters of ``group`` that have gradients; none of them may be sparse."""
-        params = [p for p in group["params"] if p.grad is not None]
-        for param in params:
-            if param.grad.is_sparse:
-                raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
-        return params
+    def _refuse_sparse(self, grad):
+        if grad.is_sparse:
+            raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
 
     # Hooks
 
@@ -357,9 +354,35 @@ def _converted(value, param, group, key=None):
     return value
 
 
+@functools.lru_cache(maxsize=4096)
+def _dense(shape, strides):
+    """Whether elements of this layout lie in row-major order without gaps."""
+    step = 1
+    for size, stride in zip(reversed(shape), reversed(strides), strict=True):
+        if size != 1 and stride != step:
+            return False
+        step *= size
+    return True
+
+
 def fusible(tensors):
     """Whether the fused kernels take ``tensors``: contiguous, all float32 or all float64."""
-    dtype = tensors[0].dtype
+    first = tensors[0]
+    dtype, shape, strides = first.dtype, first.shape, first.stride()
     if dtype is not ntorch.float32 and dtype is not ntorch.float64:
         return False
-    return all(t.dtype is dtype and t.is_contiguous() for t in tensors)
+    if not _dense(shape, strides):
+        return False
+    return all(t.dtype is dtype and t.stride() == strides and t.shape == shape for t in tensors)
+
+
+def by_dtype(lists):
+    """The parallel ``lists`` cut by the dtype of the first; empty lists stay empty."""
+    kinds = {tensor.dtype for tensor in lists[0]}
+    if len(kinds) < 2:
+        return [lists] if kinds else []
+    parts = []
+    for kind in kinds:
+        chosen = [i for i, tensor in enumerate(lists[0]) if tensor.dtype is kind]
+        parts.append([[held[i] for i in chosen] if held else held for held in lists])
+    return parts

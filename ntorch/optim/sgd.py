@@ -3,6 +3,7 @@ import ntorch
 
 from .optimizer import (
     Optimizer,
+    by_dtype,
     check_flags,
     check_lr,
     fusible,
@@ -53,27 +54,32 @@ class SGD(Optimizer):
     def _update(self, group):
         fused = {True: ([], [], []), False: ([], [], [])}      # by whether it is the first step
         plain = not (group["differentiable"] or isinstance(group["lr"], ntorch.Tensor))
-        for param in self._with_grads(group):
-            state = self.state[param] if group["momentum"] != 0 else {}
+        moving = group["momentum"] != 0
+        for param in group["params"]:
+            grad = param.grad
+            if grad is None:
+                continue
+            state = self.state[param] if moving else {}
             buffer = state.get("momentum_buffer")
-            tensors = (param, param.grad) if buffer is None else (param, param.grad, buffer)
+            tensors = (param, grad) if buffer is None else (param, grad, buffer)
             if not plain or not fusible(tensors):
+                self._refuse_sparse(grad)
                 _compose(param, state, group)
                 continue
             lists = fused[buffer is None]
-            if group["momentum"] != 0:
+            if moving:
                 if buffer is None:
                     buffer = state["momentum_buffer"] = ntorch.empty_like(param.detach())
                 lists[2].append(buffer)
             lists[0].append(param)
-            lists[1].append(param.grad)
+            lists[1].append(grad)
         for first, lists in fused.items():
-            if lists[0]:
+            for part in by_dtype(lists):
                 ntorch.ops._fused_sgd_(
-                    *lists, weight_decay=float(group["weight_decay"]),
+                    *part, weight_decay=float(group["weight_decay"]),
                     momentum=float(group["momentum"]), lr=float(group["lr"]),
-                    dampening=float(group["dampening"]), nesterov=group["nesterov"],
-                    maximize=group["maximize"], is_first_step=first)
+                    dampening=float(group["dampening"]), nesterov=bool(group["nesterov"]),
+                    maximize=bool(group["maximize"]), is_first_step=first)
 
 
 def _compose(param, state, group):

@@ -15,21 +15,21 @@ class Storage:
 
     __slots__ = ("address", "_nbytes", "_block", "device", "version", "__weakref__")
 
-    def __init__(self, nbytes=0, device=CPU):
+    def __init__(self, nbytes=0, device=CPU, allocate=memory.allocate):
         self._nbytes = nbytes
         self.device = device
         self.version = 0
         if device is META:
             self.address, self._block = 0, None
         else:
-            self.address, self._block = memory.allocate(nbytes)
+            self.address, self._block = allocate(nbytes)
 
     def __del__(self, free=memory.free):
         try:
             block = self._block
         except AttributeError:      # __init__ raised
             return
-        if block is not None and not isinstance(block, _Borrowed):
+        if block is not None and type(block) is not _Borrowed:
             free(block)
 
     @classmethod

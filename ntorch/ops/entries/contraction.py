@@ -51,13 +51,14 @@ def check_expands(tensor, shape):
     lead = len(shape) - len(have)
     if lead < 0:
         raise RuntimeError(
-            f"expand({list(have)}, size={list(shape)}): the number of sizes provided ({len(shape)}) "
-            f"must be greater or equal to the number of dimensions in the tensor ({len(have)})")
+            f"expand({list(have)}, size={list(shape)}): the number of sizes provided "
+            f"({len(shape)}) must be greater or equal to the number of dimensions in the tensor "
+            f"({len(have)})")
     for d, (size, want) in enumerate(zip(have, shape[lead:], strict=True), lead):
         if size not in (1, want):
             raise RuntimeError(
-                f"The expanded size of the tensor ({want}) must match the existing size ({size}) at "
-                f"non-singleton dimension {d}.  Target sizes: {list(shape)}.  Tensor sizes: "
+                f"The expanded size of the tensor ({want}) must match the existing size ({size}) "
+                f"at non-singleton dimension {d}.  Target sizes: {list(shape)}.  Tensor sizes: "
                 f"{list(have)}")
 
 

@@ -74,9 +74,30 @@ def linalg_cholesky(self, upper):
     return result
 
 
+def _constant(array, dtype, device):
+    """A NumPy matrix as a new tensor."""
+    result = empty(array.shape, dtype, device)
+    if device is not META and array.size:
+        _numpy(result)[0] = array
+    return result
+
+
+def _triangle(tensor, lower, skip=0):
+    """The lower or upper triangle, zeros elsewhere, without ``skip`` diagonals next to it."""
+    ones = np.ones(tensor._shape[-2:], bool)
+    mask = _constant(np.tril(ones, -skip) if lower else np.triu(ones, skip), dtypes.bool_,
+                     tensor._storage.device)
+    return ops.where(mask, tensor, 0)
+
+
 def _half_diagonal(matrix):
     """The lower triangle with the diagonal halved."""
-    return ops.tril(matrix) - 0.5 * ops.diag_embed(ops.diagonal(matrix, 0, -2, -1))
+    return _triangle(matrix, True) - 0.5 * _diagonal(matrix)
+
+
+def _diagonal(matrix):
+    """The diagonal, zeros elsewhere."""
+    return _triangle(_triangle(matrix, True), False)
 
 
 @linalg_cholesky.gradient("self")
@@ -132,9 +153,7 @@ def _(grad, self, result, upper, left, unitriangular, needs):
         return None, turned
     x = ops.adjoint(result)
     full = -(ops.matmul(turned, x) if left else ops.matmul(x, turned))
-    diagonal = 1 if unitriangular else 0
-    kept = ops.triu(full, diagonal) if upper else ops.tril(full, -diagonal)
-    return kept, turned
+    return _triangle(full, not upper, int(unitriangular)), turned
 
 
 def _is_vector(a, b):
@@ -208,7 +227,7 @@ def linalg_inv(self):
     """Inverse of square matrices (..., n, n). ``linalg.LinAlgError`` if one is singular."""
     _square("linalg.inv", self)
     _lapack_type("linalg.inv", self)
-    eye = ops.eye(self._shape[-1], dtype=self.dtype, device=self._storage.device)
+    eye = _constant(np.eye(self._shape[-1]), self.dtype, self._storage.device)
     return ops.linalg_solve(self, ops.expand(eye, self._shape))
 
 
@@ -244,8 +263,8 @@ def _(grad0, grad1, result0, result1):
     if grad0 is not None:
         turned = ops.matmul(ops.adjoint(grad0), q)
         total = -turned if total is None else total - turned
-    lower = ops.tril(total, -1)
-    mirrored = lower + ops.adjoint(lower) + ops.diag_embed(ops.diagonal(total, 0, -2, -1))
+    lower = _triangle(total, True, 1)
+    mirrored = lower + ops.adjoint(lower) + _diagonal(total)
     inside = ops.matmul(q, mirrored)
     inside = inside if grad0 is None else grad0 + inside
     return ops.linalg_solve_triangular(ops.adjoint(r), inside, upper=False, left=False)

@@ -231,13 +231,13 @@ def multi_margin_loss(input, target, p=1, margin=1.0, weight=None, size_average=
     if weight is not None and len(weight._shape) != 1:
         raise ValueError(f"weight must be one-dimensional, got {list(weight._shape)}")
     batch = shape[0] if len(shape) == 2 else 1
-    if len(shape) not in (1, 2) or 0 in shape[-1:]:
+    if len(shape) > 2 or 0 in shape[-1:]:
         raise RuntimeError("Expected non-empty vector or matrix with optional 0-dim batch size, but "
                            f"got: {list(shape)}")
     if len(target._shape) > 1 or product(target._shape) != batch:
         raise RuntimeError(f"inconsistent target size, expected {[batch]} but got "
                            f"{list(target._shape)}")
-    classes = shape[-1]
+    classes = shape[-1] if shape else 1
     if weight is not None and weight._shape[0] != classes:
         raise RuntimeError(f"inconsistent weight size, expected {classes} but got "
                            f"{list(weight._shape)}")

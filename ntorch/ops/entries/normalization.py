@@ -1,7 +1,7 @@
 """Layer and RMS normalisation; planes (batch, group, instance) are in ``normalization_planes.py``."""
 from ...kernels import norm as kernels
 from ..base import empty, product
-from ..composite import overloaded
+from ..composite import composite, overloaded
 from ..norm_rules import differentiate_backward
 from ..registry import ops
 from ..structured import as_dtype, run, structured
@@ -210,10 +210,8 @@ def local_response_norm(input, size, alpha=1e-4, beta=0.75, k=1.0):
     return input / ops.pow(mean * alpha + k, beta)
 
 
-@overloaded("normalize", namespace="nn.functional", method=False)
-def normalize(input, p=2.0, dim=1, eps=1e-12, out=None):
+@composite("normalize(Tensor input, float p=2.0, int dim=1, float eps=1e-12, *, "
+           "Tensor? out=None) -> Tensor", namespace="nn.functional", method=False)
+def normalize(input, p, dim, eps):
     """``x / max(norm_p(x), eps)`` along ``dim``."""
-    norm = ops.clamp_min(ops.norm(input, p, dim, keepdim=True), eps)
-    if out is None:
-        return input / norm
-    return ops.div(input, ops.expand(norm, input.shape), out=out)
+    return input / ops.clamp_min(ops._vector_norm(input, p, dim, True), eps)

@@ -5,7 +5,7 @@ planes: for batch norm those of one channel, for group norm some channels of one
 """
 from ...kernels import norm as kernels
 from ..base import empty, make, product
-from ..composite import overloaded
+from ..composite import composite, overloaded
 from ..norm_rules import differentiate_backward
 from ..registry import ops
 from ..structured import as_dtype, contiguous, run, structured
@@ -146,38 +146,6 @@ def _update_running(mean, var, running_mean, running_var, momentum, count):
             ops.copy_(running, value)
 
 
-@structured("native_batch_norm(Tensor input, Tensor? weight, Tensor? bias, Tensor? running_mean, "
-            "Tensor? running_var, bool training, float momentum, float eps) "
-            "-> (Tensor, Tensor, Tensor)", method=False)
-def native_batch_norm(input, weight, bias, running_mean, running_var, training, momentum, eps):
-    """Batch norm of (N, C, ...), with the mean and rstd that were used when training (else empty).
-
-    Training updates ``running_mean`` and ``running_var``, if given, in place.
-    """
-    if len(input._shape) < 2:
-        raise RuntimeError(f"batch_norm: expected an input of at least 2 dimensions (N, C, ...), got "
-                           f"{list(input._shape)}")
-    _check_channels("batch_norm", input, weight, bias, running_mean, running_var)
-    if not training and (running_mean is None or running_var is None):
-        name = "running_mean" if running_mean is None else "running_var"
-        raise RuntimeError(f"batch_norm: Expected {name} to be defined when training=False")
-    x = computed(input)
-    if not training:
-        mean = parameter(running_mean, x)
-        out = _apply(x, weight, bias, mean, _inverse_deviation(running_var, x, eps),
-                     _Layout(x._shape))
-        nothing = [empty((0,), x.dtype, x._storage.device) for _ in range(2)]
-        return as_dtype(out, input.dtype), *nothing
-    turned = _is_turned(x._shape)
-    source = _turned(x) if turned else x
-    layout = _Layout(source._shape)
-    mean, var, rstd = _moments(source, layout, eps)
-    out = _apply(source, weight, bias, mean, rstd, layout)
-    if running_mean is not None and running_var is not None:
-        _update_running(mean, var, running_mean, running_var, momentum, layout.elements)
-    return as_dtype(_turned_back(out, x._shape) if turned else out, input.dtype), mean, rstd
-
-
 def _inverse_deviation(var, like, eps):
     var = parameter(var, like)
     rstd = empty(var._shape, like.dtype, like._storage.device)
@@ -195,14 +163,69 @@ def _all_but_channels(tensor):
     return (0, *range(2, len(tensor.shape)))
 
 
-@native_batch_norm.gradient("input", "weight", "bias")
-def _(grad0, input, weight, running_mean, running_var, training, result1, result2, eps, needs):
+@composite("native_batch_norm(Tensor input, Tensor? weight, Tensor? bias, Tensor? running_mean, "
+           "Tensor? running_var, bool training, float momentum, float eps, *, Tensor? out=None) "
+           "-> (Tensor, Tensor, Tensor)", method=False)
+def native_batch_norm(input, weight, bias, running_mean, running_var, training, momentum, eps):
+    """Batch norm of (N, C, ...), with the mean and rstd that were used when training (else empty).
+
+    Training updates ``running_mean`` and ``running_var``, if given, in place.
+    """
+    if len(input._shape) < 2:
+        raise RuntimeError("batch_norm: expected an input of at least 2 dimensions (N, C, ...), got "
+                           f"{list(input._shape)}")
+    _check_channels("batch_norm", input, weight, bias, running_mean, running_var)
+    if training:
+        out, mean, rstd = ops._batch_norm_training(input, weight, bias, running_mean, running_var,
+                                                   momentum, eps)
+        return out, mean.detach(), rstd.detach()
+    if running_mean is None or running_var is None:
+        name = "running_mean" if running_mean is None else "running_var"
+        raise RuntimeError(f"batch_norm: Expected {name} to be defined when training=False")
+    out, mean, rstd = ops._batch_norm_evaluation(input, weight, bias, running_mean, running_var, eps)
+    return out, mean.detach(), rstd.detach()
+
+
+@structured("_batch_norm_training(Tensor input, Tensor? weight, Tensor? bias, Tensor? running_mean, "
+            "Tensor? running_var, float momentum, float eps) -> (Tensor, Tensor, Tensor)",
+            method=False)
+def _batch_norm_training(input, weight, bias, running_mean, running_var, momentum, eps):
+    """Batch norm with the statistics of the batch, which it also returns."""
+    x = computed(input)
+    turned = _is_turned(x._shape)
+    source = _turned(x) if turned else x
+    layout = _Layout(source._shape)
+    mean, var, rstd = _moments(source, layout, eps)
+    out = _apply(source, weight, bias, mean, rstd, layout)
+    if running_mean is not None and running_var is not None:
+        _update_running(mean, var, running_mean, running_var, momentum, layout.elements)
+    return as_dtype(_turned_back(out, x._shape) if turned else out, input.dtype), mean, rstd
+
+
+@_batch_norm_training.gradient("input", "weight", "bias")
+def _(grad0, input, weight, result1, result2, eps):
     if grad0 is None:
         return None, None, None
-    if training:
-        return ops._batch_norm_backward(grad0, input, weight, result1, result2, eps)
+    return ops._batch_norm_backward(grad0, input, weight, result1, result2, eps)
+
+
+@structured("_batch_norm_evaluation(Tensor input, Tensor? weight, Tensor? bias, "
+            "Tensor running_mean, Tensor running_var, float eps) -> (Tensor, Tensor, Tensor)",
+            method=False)
+def _batch_norm_evaluation(input, weight, bias, running_mean, running_var, eps):
+    """Batch norm with given statistics, and two empty tensors."""
+    x = computed(input)
+    out = _apply(x, weight, bias, parameter(running_mean, x),
+                 _inverse_deviation(running_var, x, eps), _Layout(x._shape))
+    return as_dtype(out, input.dtype), *(empty((0,), x.dtype, x._storage.device) for _ in range(2))
+
+
+@_batch_norm_evaluation.gradient("input", "weight", "bias")
+def _(grad0, input, weight, running_mean, running_var, eps, needs):
+    if grad0 is None:
+        return None, None, None
     ndim, dims = len(input.shape), _all_but_channels(input)
-    rstd = ops.rsqrt(ops.to_dtype(_channelwise(running_var, ndim), result1.dtype) + eps)
+    rstd = ops.rsqrt(_channelwise(running_var, ndim) + eps)
     scale = rstd if weight is None else rstd * _channelwise(weight, ndim)
     h = (input - _channelwise(running_mean, ndim)) * rstd if needs["weight"] else None
     return (grad0 * scale if needs["input"] else None,
@@ -297,8 +320,13 @@ def batch_norm(input, running_mean, running_var, weight=None, bias=None, trainin
     running ones are used. ValueError for one value per channel in training, RuntimeError for
     parameters that do not fit. (Ioffe, Szegedy, 2015.)
     """
+    shape = input.shape
+    if 0 in shape:      # no statistics to take; the parameters still belong to the graph
+        for parameter_ in (weight, bias):
+            if parameter_ is not None and product(parameter_.shape):
+                input = input + 0.0 * parameter_[0]
+        return ops.clone(input)
     if training:
-        shape = input.shape
         _check_sample_count(shape, shape[0] * product(shape[2:]))
     return ops.native_batch_norm(input, weight, bias, running_mean, running_var, training, momentum,
                                  eps)[0]

@@ -1,7 +1,7 @@
 """Average and power-average pooling."""
 from ...kernels import pool as kernels
 from ..base import empty, product
-from ..composite import overloaded
+from ..composite import composite, overloaded
 from ..registry import ops
 from ..structured import as_dtype, run, structured
 from ..windows import (
@@ -90,22 +90,24 @@ def avg_pool1d(input, kernel_size, stride=None, padding=0, ceil_mode=False, coun
     return _average(1, input, kernel_size, stride, padding, ceil_mode, count_include_pad)
 
 
-@overloaded("avg_pool2d", namespace="nn.functional", method=False)
-def avg_pool2d(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True,
-               divisor_override=None):
-    """Mean over windows of ``input`` ([N], C, H, W); ``divisor_override`` replaces the count.
+@composite("avg_pool2d(Tensor self, int[] kernel_size, int[]? stride=None, int[] padding=0, "
+           "bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None, *, "
+           "Tensor? out=None) -> Tensor", namespace="nn.functional", method=False)
+def avg_pool2d(self, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override):
+    """Mean over windows of ``self`` ([N], C, H, W); ``divisor_override`` replaces the count.
 
     Otherwise as ``avg_pool1d``. RuntimeError also for a divisor of 0.
     """
-    return _average(2, input, kernel_size, stride, padding, ceil_mode, count_include_pad,
+    return _average(2, self, kernel_size, stride, padding, ceil_mode, count_include_pad,
                     divisor_override)
 
 
-@overloaded("avg_pool3d", namespace="nn.functional", method=False)
-def avg_pool3d(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True,
-               divisor_override=None):
-    """Mean over windows of ``input`` ([N], C, D, H, W); otherwise as ``avg_pool2d``."""
-    return _average(3, input, kernel_size, stride, padding, ceil_mode, count_include_pad,
+@composite("avg_pool3d(Tensor self, int[] kernel_size, int[]? stride=None, int[] padding=0, "
+           "bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None, *, "
+           "Tensor? out=None) -> Tensor", namespace="nn.functional", method=False)
+def avg_pool3d(self, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override):
+    """Mean over windows of ``self`` ([N], C, D, H, W); otherwise as ``avg_pool2d``."""
+    return _average(3, self, kernel_size, stride, padding, ceil_mode, count_include_pad,
                     divisor_override)
 
 

@@ -48,8 +48,8 @@ class sum_:
 
 
 @sum_.gradient("self")
-def _(grad, self, dim, keepdim):
-    return ops.expand(restore_dims(grad, dim, keepdim, len(self._shape)), self._shape)
+def _(grad, self_form, dim, keepdim):
+    return ops.expand(restore_dims(grad, dim, keepdim, len(self_form._shape)), self_form._shape)
 
 
 @reduction("mean(Tensor self, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None, "
@@ -66,11 +66,11 @@ class mean:
 
 
 @mean.gradient("self")
-def _(grad, self, dim, keepdim):
+def _(grad, self_form, dim, keepdim):
     count = 1
-    for d in wrap_dims(dim, len(self._shape)):
-        count *= self._shape[d]
-    return ops.expand(restore_dims(grad, dim, keepdim, len(self._shape)) / max(count, 1), self._shape)
+    for d in wrap_dims(dim, len(self_form._shape)):
+        count *= self_form._shape[d]
+    return ops.expand(restore_dims(grad, dim, keepdim, len(self_form._shape)) / max(count, 1), self_form._shape)
 
 
 @reduction("_prod(Tensor self, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> "

@@ -153,19 +153,16 @@ def unbind(self, dim):
                  for i in range(self._shape[d]))
 
 
-unbind.variadic = True
-
-
 @unbind.gradient("self")
-def _(grads, self, dim):
+def _(grads, self_form, dim):
     zero = None
     filled = []
     for grad in grads:
         if grad is None:
             if zero is None:
-                d = dim % len(self._shape)
-                zero = ops.zeros(self._shape[:d] + self._shape[d + 1:], dtype=self.dtype,
-                                 device=self.device)
+                d = dim % len(self_form._shape)
+                zero = ops.zeros(self_form._shape[:d] + self_form._shape[d + 1:], dtype=self_form.dtype,
+                                 device=self_form.device)
             grad = zero
         filled.append(grad)
     return ops.stack(filled, dim)

@@ -83,8 +83,8 @@ def _view(self, size):
 
 
 @_view.gradient("self")
-def _(grad, self):
-    return ops.reshape(grad, self._shape)
+def _(grad, self_form):
+    return ops.reshape(grad, self_form._shape)
 
 
 @composite("reshape(Tensor self, int[] shape) -> Tensor", varargs=True)
@@ -97,7 +97,7 @@ def reshape(self, shape):
 
 
 @structured("as_strided(Tensor self, int[] size, int[] stride, int? storage_offset=None) -> Tensor",
-            view=True)
+            view=True, inplace=True)
 def as_strided(self, size, stride, storage_offset):
     """A view with any shape, strides and offset inside the storage; RuntimeError outside it."""
     offset = self._offset if storage_offset is None else storage_offset
@@ -116,9 +116,9 @@ def as_strided(self, size, stride, storage_offset):
 
 
 @as_strided.gradient("self")
-def _(grad, self, size, stride, storage_offset):
-    offset = 0 if storage_offset is None else storage_offset - self._offset
-    return ops._as_strided_backward(grad, self._shape, self._strides, stride, offset)
+def _(grad, self_form, size, stride, storage_offset):
+    offset = 0 if storage_offset is None else storage_offset - self_form._offset
+    return ops._as_strided_backward(grad, self_form._shape, self_form._strides, stride, offset)
 
 
 @structured("_as_strided_backward(Tensor grad, int[] shape, int[] strides, int[] view_strides, "
@@ -166,7 +166,7 @@ def _(grad, dims):
     return ops.permute(grad, [order.index(d) for d in range(len(order))])
 
 
-@structured("transpose(Tensor self, int dim0, int dim1) -> Tensor", view=True, inplace=False,
+@structured("transpose(Tensor self, int dim0, int dim1) -> Tensor", view=True, inplace=True,
             aliases=("swapaxes", "swapdims"))
 def transpose(self, dim0, dim1):
     """Two dimensions exchanged."""
@@ -185,13 +185,18 @@ def _(grad, dim0, dim1):
     return ops.transpose(grad, dim0, dim1)
 
 
-@composite("t(Tensor self) -> Tensor")
+@structured("t(Tensor self) -> Tensor", view=True, inplace=True)
 def t(self):
     """Transpose of a matrix; tensors with fewer dimensions stay."""
     if len(self._shape) > 2:
         raise RuntimeError(f"t() expects a tensor with <= 2 dimensions, but self is "
                            f"{len(self._shape)}D")
-    return ops.transpose(self, 0, 1) if len(self._shape) == 2 else ops.alias(self)
+    return _with(self, self._shape[::-1], self._strides[::-1])
+
+
+@t.gradient("self")
+def _(grad):
+    return ops.t(grad)
 
 
 @structured("alias(Tensor self) -> Tensor", view=True, method=False)
@@ -237,7 +242,7 @@ def _(grad):
     return grad                      # the tape sums it to the input's shape
 
 
-@structured("unsqueeze(Tensor self, int dim) -> Tensor", view=True)
+@structured("unsqueeze(Tensor self, int dim) -> Tensor", view=True, inplace=True)
 def unsqueeze(self, dim):
     """A dimension of size 1 inserted at ``dim``."""
     d = wrap_dim(dim, len(self._shape) + 1)
@@ -249,11 +254,11 @@ def unsqueeze(self, dim):
 
 
 @unsqueeze.gradient("self")
-def _(grad, self):
-    return ops.reshape(grad, self._shape)
+def _(grad, self_form):
+    return ops.reshape(grad, self_form._shape)
 
 
-@structured("squeeze(Tensor self, int[]? dim=None) -> Tensor", view=True)
+@structured("squeeze(Tensor self, int[]? dim=None) -> Tensor", view=True, inplace=True)
 def squeeze(self, dim):
     """Dimensions of size 1 removed: all of them, or those among ``dim``."""
     ndim = len(self._shape)
@@ -264,8 +269,8 @@ def squeeze(self, dim):
 
 
 @squeeze.gradient("self")
-def _(grad, self):
-    return ops.reshape(grad, self._shape)
+def _(grad, self_form):
+    return ops.reshape(grad, self_form._shape)
 
 
 @structured("select(Tensor self, int dim, int index) -> Tensor", view=True)
@@ -284,8 +289,8 @@ def select(self, dim, index):
 
 
 @select.gradient("self")
-def _(grad, self, dim, index):
-    return ops.select_backward(grad, self._shape, dim, index)
+def _(grad, self_form, dim, index):
+    return ops.select_backward(grad, self_form._shape, dim, index)
 
 
 @structured("select_backward(Tensor grad, int[] input_sizes, int dim, int index) -> Tensor",
@@ -323,8 +328,8 @@ def slice_(self, dim, start, end, step):
 
 
 @slice_.gradient("self")
-def _(grad, self, dim, start, end, step):
-    return ops.slice_backward(grad, self._shape, dim, start, end, step)
+def _(grad, self_form, dim, start, end, step):
+    return ops.slice_backward(grad, self_form._shape, dim, start, end, step)
 
 
 @structured("slice_backward(Tensor grad, int[] input_sizes, int dim, int? start, int? end, int step)"
@@ -359,8 +364,8 @@ def diagonal(self, offset, dim1, dim2):
 
 
 @diagonal.gradient("self")
-def _(grad, self, offset, dim1, dim2):
-    return ops.diagonal_backward(grad, self._shape, offset, dim1, dim2)
+def _(grad, self_form, offset, dim1, dim2):
+    return ops.diagonal_backward(grad, self_form._shape, offset, dim1, dim2)
 
 
 @structured("diagonal_backward(Tensor grad, int[] input_sizes, int offset, int dim1, int dim2) -> "
@@ -397,13 +402,13 @@ def unfold(self, dimension, size, step):
 
 
 @unfold.gradient("self")
-def _(grad, self, dimension, size, step):
-    index = ops.unfold(ops.arange(self._shape[dimension] if self._shape else 1), 0, size, step)
-    if not self._shape:
+def _(grad, self_form, dimension, size, step):
+    index = ops.unfold(ops.arange(self_form._shape[dimension] if self_form._shape else 1), 0, size, step)
+    if not self_form._shape:
         return ops.sum(grad)
-    moved = ops.transpose(grad, dimension % len(self._shape), -2) if len(self._shape) > 1 else grad
+    moved = ops.transpose(grad, dimension % len(self_form._shape), -2) if len(self_form._shape) > 1 else grad
     flat = ops.reshape(moved, (*moved._shape[:-2], -1))
-    shape = list(self._shape)
+    shape = list(self_form._shape)
     shape[dimension], shape[-1] = shape[-1], shape[dimension]
     zeros = ops.zeros(shape, dtype=grad.dtype, device=grad.device)
     summed = ops.index_add(zeros, len(shape) - 1, ops.reshape(index, (-1,)), flat)

@@ -1,0 +1,470 @@
+"""Joining, reordering and repeating: cat, stack, flip, roll, repeat, tril, diag, ..."""
+from ...kernels import movement as kernels
+from ...runtime import dtypes
+from ..base import TensorBase, empty, numel, product, wrap_dim, wrap_dims
+from ..composite import composite, overloaded
+from ..dtype_rules import _scalar_name
+from ..grids import GRAIN, grid, raw, reshaped, rows_grain, sides
+from ..registry import ops
+from ..structured import as_dtype, contiguous, run, structured
+
+
+def _check_cat(tensors, dim):
+    """The tensors that count and the wrapped ``dim``; torch skips vectors of no elements."""
+    if not tensors:
+        raise ValueError("torch.cat(): expected a non-empty list of Tensors")
+    for position, tensor in enumerate(tensors):
+        if not tensor._shape:
+            raise RuntimeError(f"zero-dimensional tensor (at position {position}) cannot be "
+                               "concatenated")
+    used = [t for t in tensors if t._shape != (0,)] or list(tensors[:1])
+    first = used[0]._shape
+    d = wrap_dim(dim, len(first), "cat")
+    for position, tensor in enumerate(tensors):
+        if tensor._shape == (0,):
+            continue
+        if len(tensor._shape) != len(first):
+            raise RuntimeError(f"Tensors must have same number of dimensions: got {len(first)} and "
+                               f"{len(tensor._shape)}")
+        for k, (size, want) in enumerate(zip(tensor._shape, first, strict=True)):
+            if k != d and size != want:
+                raise RuntimeError(
+                    f"Sizes of tensors must match except in dimension {d}. Expected size {want} but "
+                    f"got size {size} for tensor number {position} in the list.")
+    return used, d
+
+
+@structured("_cat(Tensor[] tensors, int dim=0) -> Tensor", method=False)
+def _cat(tensors, dim):
+    """The tensors joined along ``dim``, in their common type."""
+    used, d = _check_cat(tensors, dim)
+    kind = tensors[0].dtype
+    for tensor in tensors[1:]:
+        kind = dtypes.promote_types(kind, tensor.dtype)
+    shape = list(used[0]._shape)
+    shape[d] = sum(t._shape[d] for t in used)
+    out = empty(shape, kind, used[0]._storage.device)
+    start = 0
+    for tensor in used:
+        stop = start + tensor._shape[d]
+        ops.copy_(ops.slice(out, d, start, stop), tensor)
+        start = stop
+    return out
+
+
+@_cat.gradient("tensors")
+def _(grad, tensors, dim):
+    used, d = _check_cat(tensors, dim)
+    pieces, start = [], 0
+    for tensor in tensors:
+        if tensor._shape == (0,) and len(used[0]._shape) != 1:
+            pieces.append(ops.zeros_like(tensor))
+            continue
+        piece = ops.slice(grad, d, start, start + tensor._shape[d])
+        start += tensor._shape[d]
+        if tensor.dtype is not grad.dtype:
+            piece = ops.real(piece) if grad.dtype.is_complex and not tensor.dtype.is_complex else piece
+            piece = ops.to_dtype(piece, tensor.dtype)
+        pieces.append(piece)
+    return tuple(pieces)
+
+
+def _into(op, out, result):
+    from ..grids import write_out
+    return write_out(op, out, result)
+
+
+def _join(name, doc, build):
+    def join(tensors, dim=0, *, out=None, **keywords):
+        dim = keywords.get("axis", dim)
+        if isinstance(tensors, TensorBase):
+            raise TypeError(f"{name}(): argument 'tensors' (position 1) must be tuple of Tensors, not "
+                            "Tensor")
+        result = build(tuple(tensors), dim)
+        return result if out is None else _into(name, out, result)
+    join.__name__, join.__doc__ = name, doc
+    aliases = {"cat": ("concat", "concatenate")}.get(name, ())
+    return overloaded(name, method=False, out=True, aliases=aliases)(join)
+
+
+def _stacked(tensors, dim):
+    if not tensors:
+        raise RuntimeError("stack expects a non-empty TensorList")
+    d = wrap_dim(dim, len(tensors[0]._shape) + 1, "stack")
+    for position, tensor in enumerate(tensors):
+        if tensor._shape != tensors[0]._shape:
+            raise RuntimeError(f"stack expects each tensor to be equal size, but got "
+                               f"{list(tensors[0]._shape)} at entry 0 and {list(tensor._shape)} at "
+                               f"entry {position}")
+    return ops._cat([ops.unsqueeze(t, d) for t in tensors], d)
+
+
+_join("cat", "Tensors joined along an existing dimension; the other sizes agree.",
+      lambda tensors, dim: ops._cat(tensors, dim))
+_join("stack", "Tensors of one shape joined along a new dimension.", _stacked)
+
+
+def _at_least(tensor, ndim):
+    """``tensor`` with dimensions of size 1 added as NumPy's atleast_*d do."""
+    have = len(tensor._shape)
+    if have >= ndim:
+        return tensor
+    shape = {(0, 1): (1,), (0, 2): (1, 1), (1, 2): (1, *tensor._shape), (0, 3): (1, 1, 1),
+             (1, 3): (1, *tensor._shape, 1), (2, 3): (*tensor._shape, 1)}[have, ndim]
+    return ops.reshape(tensor, shape)
+
+
+def _atleast(ndim):
+    def atleast(*tensors):
+        if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)):
+            return tuple(_at_least(t, ndim) for t in tensors[0])
+        made = tuple(_at_least(t, ndim) for t in tensors)
+        return made[0] if len(made) == 1 else made
+    atleast.__name__ = f"atleast_{ndim}d"
+    atleast.__doc__ = f"The tensors, with dimensions of size 1 added up to {ndim}."
+    overloaded(atleast.__name__, method=False)(atleast)
+
+
+for _ndim in (1, 2, 3):
+    _atleast(_ndim)
+
+
+def _stack_family(name, ndim, dim_of, doc, aliases=()):
+    def join(tensors, *, out=None):
+        if isinstance(tensors, TensorBase):
+            raise TypeError(f"{name}(): argument 'tensors' (position 1) must be tuple of Tensors, not "
+                            "Tensor")
+        if not tensors:
+            raise RuntimeError(f"{name} expects a non-empty TensorList")
+        made = [_at_least(t, ndim) for t in tensors]
+        result = ops._cat(made, dim_of(made[0]))
+        return result if out is None else _into(name, out, result)
+    join.__name__, join.__doc__ = name, doc
+    overloaded(name, method=False, out=True, aliases=aliases)(join)
+
+
+_stack_family("hstack", 1, lambda t: 0 if len(t._shape) == 1 else 1,
+              "Tensors joined along the second dimension, vectors along the first.")
+_stack_family("vstack", 2, lambda t: 0, "Tensors joined along the first dimension, vectors as rows.",
+              ("row_stack",))
+_stack_family("dstack", 3, lambda t: 2, "Tensors joined along the third dimension.")
+
+
+@overloaded("column_stack", method=False, out=True)
+def column_stack(tensors, *, out=None):
+    """Tensors joined along the second dimension, vectors as columns."""
+    made = [ops.reshape(t, (numel(t), 1)) if len(t._shape) <= 1 else t for t in tensors]
+    result = ops._cat(made, 1)
+    return result if out is None else _into("column_stack", out, result)
+
+
+@structured("flip(Tensor self, int[] dims) -> Tensor", varargs=True)
+def flip(self, dims):
+    """The order of the elements along each of ``dims`` reversed; always a copy."""
+    wrapped = wrap_dims(dims, len(self._shape), "flip") if dims else ()
+    source = contiguous(self)
+    if not wrapped or not numel(self):
+        return ops.clone(source)
+    for d in wrapped:
+        out = empty(self._shape, self.dtype, self._storage.device)
+        view, target = grid(raw(source), d), grid(raw(out), d)
+        outer, n, inner = view._shape
+        if inner == 1:
+            run(kernels.flip_last, [("C", reshaped(view, (outer, n))),
+                                    ("C", reshaped(target, (outer, n)))], outer, rows_grain(n))
+        else:
+            run(kernels.flip, [("C", view), ("C", target)], outer * n, rows_grain(inner))
+        source = out
+    return source
+
+
+@flip.gradient("self")
+def _(grad, dims):
+    return ops.flip(grad, dims)
+
+
+@overloaded("fliplr")
+def fliplr(input):  # noqa: A002
+    """The second dimension reversed."""
+    if len(input._shape) < 2:
+        raise RuntimeError("Input must be >= 2-d.")
+    return ops.flip(input, (1,))
+
+
+@overloaded("flipud")
+def flipud(input):  # noqa: A002
+    """The first dimension reversed."""
+    if len(input._shape) < 1:
+        raise RuntimeError("Input must be >= 1-d.")
+    return ops.flip(input, (0,))
+
+
+@composite("roll(Tensor self, int[1] shifts, int[1] dims=[]) -> Tensor")
+def roll(self, shifts, dims):
+    """Elements moved by ``shifts`` along ``dims``, those beyond the end returning at the start.
+
+    Without ``dims`` the flattened tensor is rolled by one shift.
+    """
+    shifts = shifts if isinstance(shifts, tuple) else (shifts,)
+    dims = dims if isinstance(dims, tuple) else (dims,)
+    if not shifts:
+        raise RuntimeError("`shifts` required")
+    if not dims and len(shifts) == 1:
+        return ops.reshape(ops.roll(ops.reshape(self, (-1,)), shifts, (0,)), self._shape)
+    if len(shifts) != len(dims):
+        raise RuntimeError(f"shifts and dimensions must align. shifts: {len(shifts)}, dims:{len(dims)}")
+    if not numel(self):
+        return ops.clone(self)
+    result = self
+    for shift, dim in zip(shifts, dims, strict=True):
+        d = wrap_dim(dim, len(self._shape), "roll")
+        n = self._shape[d] if self._shape else 1
+        cut = (n - shift) % n
+        if not cut:
+            result = ops.clone(result) if result is self else result
+            continue
+        result = ops._cat([ops.slice(result, d, cut, n), ops.slice(result, d, 0, cut)], d)
+    return result
+
+
+@composite("rot90(Tensor self, int k=1, int[] dims=[0, 1]) -> Tensor")
+def rot90(self, k, dims):
+    """Rotation by ``k`` quarter turns in the plane of two dimensions, from the first to the second."""
+    ndim = len(self._shape)
+    if len(dims) != 2:
+        raise RuntimeError(f"expected total rotation dims == 2, but got dims = {len(dims)}")
+    if ndim < 2:
+        raise RuntimeError(f"expected total dims >= 2, but got total dims = {ndim}")
+    if dims[0] == dims[1] or abs(dims[0] - dims[1]) == ndim:
+        raise RuntimeError("expected rotation dims to be different, but got dim0 = "
+                           f"{dims[0]} and dim1 = {dims[1]}")
+    for place, dim in enumerate(dims):
+        if not -ndim <= dim < ndim:
+            raise RuntimeError(f"Rotation dim{place} out of range, dim{place} = {dim}")
+    k %= 4
+    if k == 0:
+        return ops.clone(self)
+    if k == 2:
+        return ops.flip(self, dims)
+    turned = ops.flip(self, (dims[1],) if k == 1 else (dims[0],))
+    return ops.clone(ops.transpose(turned, dims[0], dims[1]).contiguous())
+
+
+@composite("repeat(Tensor self, int[] repeats) -> Tensor", varargs=True)
+def repeat(self, repeats):
+    """The tensor copied ``repeats[d]`` times along each dimension; new ones come first."""
+    lead = len(repeats) - len(self._shape)
+    if lead < 0:
+        raise RuntimeError("Number of dimensions of repeat dims can not be smaller than number of "
+                           "dimensions of tensor")
+    if any(n < 0 for n in repeats):
+        raise RuntimeError(f"Trying to create tensor with negative dimension {min(repeats)}: "
+                           f"{list(repeats)}")
+    shape = (1,) * lead + tuple(self._shape)
+    paired = [size for n in shape for size in (1, n)]
+    spread = [size for r, n in zip(repeats, shape, strict=True) for size in (r, n)]
+    result = ops.expand(ops.reshape(self, paired), spread)
+    return ops.reshape(ops.clone(result.contiguous()) if 1 in repeats or not repeats else result,
+                       [r * n for r, n in zip(repeats, shape, strict=True)])
+
+
+@composite("tile(Tensor self, int[] dims) -> Tensor", varargs=True)
+def tile(self, dims):
+    """``repeat`` where missing leading counts are 1."""
+    return ops.repeat(self, (1,) * (len(self._shape) - len(dims)) + tuple(dims))
+
+
+@overloaded("repeat_interleave")
+def repeat_interleave(input, repeats=None, dim=None, *, output_size=None):  # noqa: A002
+    """Each element (or slice along ``dim``) ``repeats`` times in a row; ``repeats`` is a number or
+    one number per element. With a tensor of counts alone: each index as often as its count."""
+    if repeats is None:
+        return _counted(input)
+    if dim is None:
+        input, dim = ops.reshape(input, (-1,)), 0  # noqa: A001
+    d = wrap_dim(dim, len(input._shape), "repeat_interleave")
+    size = input._shape[d] if input._shape else 1
+    if not isinstance(repeats, TensorBase):
+        repeats = ops.tensor([repeats] if isinstance(repeats, int) else list(repeats),
+                             dtype=dtypes.int64)
+    repeats = ops.reshape(repeats, (1,)) if not repeats._shape else repeats
+    if len(repeats._shape) != 1:
+        raise RuntimeError("repeats must be 0-dim or 1-dim tensor")
+    if numel(repeats) == 1:
+        repeats = ops.expand(repeats, (size,))
+    if numel(repeats) != size:
+        raise RuntimeError(f"repeats must have the same size as input along dim, but got "
+                           f"repeats.size(0) = {numel(repeats)} and input.size({d}) = {size}")
+    return ops.index_select(ops.reshape(input, (1,)) if not input._shape else input, d,
+                            _counted(repeats))
+
+
+def _counted(repeats):
+    if len(repeats._shape) != 1:
+        raise RuntimeError("repeat_interleave only accept 1D vector as repeat")
+    if repeats.dtype not in (dtypes.int64, dtypes.int32):
+        raise RuntimeError("repeats has to be Long or Int tensor")
+    counts = contiguous(as_dtype(repeats, dtypes.int64))
+    if numel(counts) and ops.amin(counts).item() < 0:
+        raise RuntimeError("repeats can not be negative")
+    from ...kernels import indexing
+    ends = ops.cumsum(counts, 0)
+    out = empty((int(ends[-1].item()) if numel(counts) else 0,), dtypes.int64)
+    run(indexing.repeat_index, [("C", counts), ("C", ends), ("C", out)], numel(counts), 4096)
+    return as_dtype(out, repeats.dtype)
+
+
+def _triangle(name, upper):
+    words = "above" if upper else "below"
+
+    @structured(f"{name}(Tensor self, int diagonal=0, *, Tensor? out=None) -> Tensor", inplace=True)
+    def triangle(self, diagonal):
+        if len(self._shape) < 2:
+            raise RuntimeError(f"{name}: input tensor must have at least 2 dimensions")
+        source = contiguous(self)
+        out = empty(self._shape, self.dtype, self._storage.device)
+        rows, columns = self._shape[-2:]
+        shape = (product(self._shape[:-2]), rows, columns)
+        run(kernels.triangle, [("C", reshaped(raw(source), shape)), ("C", reshaped(raw(out), shape)),
+                               ("i", diagonal), ("i", upper)], shape[0] * rows, rows_grain(columns))
+        return out
+    triangle.doc = (f"The part of each matrix on and {words} a diagonal (0: the main one, positive: "
+                    "above it), zero elsewhere.")
+    triangle.gradient("self")(lambda grad, diagonal: getattr(ops, name)(grad, diagonal))
+
+
+_triangle("tril", False)
+_triangle("triu", True)
+
+
+@composite("diag(Tensor self, int diagonal=0, *, Tensor? out=None) -> Tensor")
+def diag(self, diagonal):
+    """A matrix with the vector on a diagonal, or the diagonal of a matrix, as a copy."""
+    if len(self._shape) == 1:
+        return ops.diag_embed(self, diagonal)
+    if len(self._shape) == 2:
+        return ops.clone(ops.diagonal(self, diagonal))
+    raise RuntimeError(f"diag(): Supports 1D or 2D tensors. Got {len(self._shape)}D")
+
+
+@composite("diag_embed(Tensor self, int offset=0, int dim1=-2, int dim2=-1) -> Tensor")
+def diag_embed(self, offset, dim1, dim2):
+    """Matrices, in ``dim1`` and ``dim2`` of the result, with the last dimension on a diagonal."""
+    ndim = len(self._shape) + 1
+    first, second = wrap_dim(dim1, ndim), wrap_dim(dim2, ndim)
+    if first == second:
+        raise RuntimeError(f"diagonal dimensions cannot be identical {dim1}, {dim2}")
+    n = self._shape[-1] + abs(offset)
+    shape = list(self._shape[:-1])
+    for d in sorted((first, second)):
+        shape.insert(d, n)
+    zeros = ops.zeros(shape, dtype=self.dtype, device=self.device)
+    return ops.diagonal_scatter(zeros, self, offset, first, second)
+
+
+@composite("diagflat(Tensor self, int offset=0) -> Tensor")
+def diagflat(self, offset):
+    """A matrix with the flattened tensor on a diagonal."""
+    return ops.diag_embed(ops.reshape(self, (-1,)), offset)
+
+
+def _scattered(self, src, view):
+    """``self`` with ``src`` in place of one of its views."""
+    result = ops.clone(self)
+    place = view(result)
+    if place._shape != src._shape:
+        raise RuntimeError("expected src to have a size equal to the slice of self. src size = "
+                           f"{list(src._shape)}, slice size = {list(place._shape)}")
+    ops.copy_(place, src)
+    return result
+
+
+@composite("diagonal_scatter(Tensor self, Tensor src, int offset=0, int dim1=0, int dim2=1) -> Tensor")
+def diagonal_scatter(self, src, offset, dim1, dim2):
+    """``self`` with ``src`` on a diagonal."""
+    return _scattered(self, src, lambda t: ops.diagonal(t, offset, dim1, dim2))
+
+
+@composite("select_scatter(Tensor self, Tensor src, int dim, int index) -> Tensor")
+def select_scatter(self, src, dim, index):
+    """``self`` with ``src`` in place of ``self.select(dim, index)``."""
+    return _scattered(self, src, lambda t: ops.select(t, dim, index))
+
+
+@composite("slice_scatter(Tensor self, Tensor src, int dim=0, int? start=None, int? end=None, "
+           "int step=1) -> Tensor")
+def slice_scatter(self, src, dim, start, end, step):
+    """``self`` with ``src`` in place of a slice along ``dim``."""
+    return _scattered(self, src, lambda t: ops.slice(t, dim, start, end, step))
+
+
+@composite("trace(Tensor self) -> Tensor")
+def trace(self):
+    """The sum of the main diagonal of a matrix."""
+    if len(self._shape) != 2:
+        raise RuntimeError("trace: expected a matrix, but got tensor with dim "
+                           f"{len(self._shape)}")
+    return ops.sum(ops.diagonal(self))
+
+
+@overloaded("meshgrid", method=False)
+def meshgrid(*tensors, indexing="ij"):
+    """Coordinate grids: vectors broadcast against each other, one result per vector.
+
+    ``indexing`` is "ij" (matrix order) or "xy" (the first two results transposed).
+    """
+    if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)):
+        tensors = tuple(tensors[0])
+    if not tensors:
+        raise RuntimeError("meshgrid expects a non-empty TensorList")
+    for tensor in tensors:
+        if len(tensor._shape) > 1:
+            raise RuntimeError("torch.meshgrid: Expected 0D or 1D tensor in the tensor list but got: "
+                               f"{len(tensor._shape)}D")
+        if tensor.dtype is not tensors[0].dtype:
+            raise RuntimeError("torch.meshgrid expects all tensors to have the same dtype")
+    if indexing not in ("ij", "xy"):
+        raise RuntimeError('torch.meshgrid: indexing must be one of "xy" or "ij", but received: '
+                           f"{indexing}")
+    swap = indexing == "xy" and len(tensors) > 1
+    vectors = [tensors[1], tensors[0], *tensors[2:]] if swap else list(tensors)
+    shape = [numel(t) for t in vectors]
+    grids = [ops.expand(ops.reshape(t, [shape[d] if k == d else 1 for k in range(len(shape))]), shape)
+             for d, t in enumerate(vectors)]
+    if swap:
+        grids = [ops.transpose(g, 0, 1) for g in grids]
+        grids[0], grids[1] = grids[1], grids[0]
+    return tuple(grids)
+
+
+@overloaded("cartesian_prod", method=False)
+def cartesian_prod(*tensors):
+    """All combinations of the elements of vectors, one row each."""
+    for tensor in tensors:
+        if len(tensor._shape) != 1:
+            raise RuntimeError("Expect a 1D vector, but got shape " + str(list(tensor._shape)))
+    if len(tensors) == 1:
+        return tensors[0]
+    return ops.stack([ops.reshape(g, (-1,)) for g in meshgrid.host(*tensors)], 1)
+
+
+@overloaded("block_diag", method=False)
+def block_diag(*tensors):
+    """A matrix with the given ones (vectors as rows) along its diagonal."""
+    blocks = [_at_least(t, 2) for t in tensors] or [ops.empty(1, 0)]
+    for position, block in enumerate(blocks):
+        if len(block._shape) > 2:
+            raise RuntimeError("torch.block_diag: Input tensors must have 2 or fewer dimensions. Input "
+                               f"{position} has {len(block._shape)} dimensions")
+    width = sum(b._shape[1] for b in blocks)
+    rows, start = [], 0
+    for block in blocks:
+        rows.append(ops.pad(block, (start, width - start - block._shape[1])))
+        start += block._shape[1]
+    return ops._cat(rows, 0)
+
+
+__all__ = ["GRAIN", "_scalar_name", "sides"]
+
+
+from . import padding  # noqa: E402, F401 - the other half of this room
