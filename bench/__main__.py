@@ -20,6 +20,8 @@ def _parser():
     parser.add_argument("--rounds", type=int, help="turns per library and workload (default 6)")
     parser.add_argument("--seconds", type=float, help="seconds a turn (default 0.12)")
     parser.add_argument("--quick", action="store_true", help="show that all workloads run")
+    parser.add_argument("--best", action="store_true",
+                        help="compare least times instead of medians: for a busy machine")
     parser.add_argument("--goals", action="store_true", help="only workloads that have a goal")
     parser.add_argument("--json", metavar="FILE", help="write everything measured to FILE")
     parser.add_argument("--markdown", metavar="FILE", help="write the table to FILE")
@@ -56,7 +58,7 @@ def _measure(chosen, libraries, options):
     for workload in chosen:
         few = min(rounds, 1 if options.quick else 5)
         row = runner.run(workload, libraries, peaks, few if workload.kind != "call" else rounds,
-                         seconds)
+                         seconds, options.best)
         rows.append(row)
         print(report.line(report.cells(row, names)), flush=True)
     return rows, peaks

@@ -50,15 +50,16 @@ class Library:
             self.process = None
 
 
-def _summary(samples):
+def _summary(samples, best):
+    """Middle, spread and samples; with ``best`` the least sample stands for the middle."""
     ordered = sorted(samples)
     median = statistics.median(ordered)
     low, high = ordered[len(ordered) // 4], ordered[(3 * len(ordered)) // 4]
-    return {"median": median, "spread": (high - low) / 2 / median if median else 0.0,
-            "best": ordered[0], "samples": samples}
+    return {"median": ordered[0] if best else median, "samples": samples,
+            "spread": (high - low) / 2 / median if median else 0.0}
 
 
-def _run_calls(workload, libraries, rounds, seconds):
+def _run_calls(workload, libraries, rounds, seconds, best):
     """``{library: summary or {"error"}}`` of a workload timed in the living workers."""
     found, samples, digests = {}, {}, {}
     for library in libraries:
@@ -80,11 +81,11 @@ def _run_calls(workload, libraries, rounds, seconds):
                 found[library.name] = answer
                 del samples[library.name]
     for name, values in samples.items():
-        found[name] = {**_summary(values), "digest": digests[name]}
+        found[name] = {**_summary(values, best), "digest": digests[name]}
     return found
 
 
-def _run_processes(workload, libraries, rounds):
+def _run_processes(workload, libraries, rounds, best):
     """The same for a workload whose every sample is a new process."""
     found = {}
     for turn in range(rounds + 1):          # the first fills caches and kernel stores
@@ -99,7 +100,7 @@ def _run_processes(workload, libraries, rounds):
             elif turn and isinstance(found.get(library.name, []), list):
                 value = wall if answer["value"] is None else answer["value"]
                 found.setdefault(library.name, []).append(value)
-    return {name: _summary(values) if isinstance(values, list) else values
+    return {name: _summary(values, best) if isinstance(values, list) else values
             for name, values in found.items()}
 
 
@@ -112,12 +113,12 @@ def _agree(found):
     return abs(first - second) <= TOLERANCE * max(abs(first), abs(second), 1e-12)
 
 
-def run(workload, libraries, peaks, rounds, seconds):
+def run(workload, libraries, peaks, rounds, seconds, best=False):
     """Measure one workload; returns its row of the report as a dict."""
     if workload.kind == "call":
-        found = _run_calls(workload, libraries, rounds, seconds)
+        found = _run_calls(workload, libraries, rounds, seconds, best)
     else:
-        found = _run_processes(workload, libraries, rounds)
+        found = _run_processes(workload, libraries, rounds, best)
     ours = found[libraries[0].name]
     row = {"workload": workload.name, "family": workload.family, "kind": workload.kind,
            "unit": workload.unit, "results": found, "agree": _agree(found), "goal": workload.goal,

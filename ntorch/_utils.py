@@ -141,9 +141,16 @@ def rebuild_parameter_with_state(
 
 def rebuild_subclass(rebuild: Any, kind: type, arguments: Sequence[Any], state: Any) -> Any:
     """The tensor that ``rebuild(*arguments)`` gives, as a ``kind``, with attributes put on it."""
-    tensor = _checked(rebuild(*arguments))
+    known = (rebuild_tensor, rebuild_tensor_v1, rebuild_tensor_v3, rebuild_meta_tensor)
+    if not any(rebuild is function for function in known):
+        raise RuntimeError(f"rebuild_subclass: expected a function of this module, got {rebuild!r}")
+    if not isinstance(kind, type) or not issubclass(kind, ntorch.Tensor):
+        raise RuntimeError(f"rebuild_subclass: expected a class of tensors, but got {kind!r}")
+    tensor = rebuild(*arguments)
     if type(tensor) is not kind:
-        tensor = tensor.as_subclass(kind)
+        requires_grad, tensor = tensor.requires_grad, tensor.detach()
+        tensor.__class__ = kind
+        tensor.requires_grad_(requires_grad)
     return _with_state(tensor, state)
 
 

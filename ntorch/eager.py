@@ -1,75 +1,16 @@
 """The eager interpreter: run one entry now.
 
-``run`` computes; it knows nothing of gradients. The tape (``autograd/tape.py``) stands above it and
-is bound as the interpreter that the table's callables use.
+It computes; it knows nothing of gradients. The tape (``autograd/graph.py``) stands above it and is
+bound as the interpreter that the table's callables use.
 """
-import warnings
-
-from .ops import base
 from .ops.base import TensorBase
-from .ops.dtype_rules import _scalar_name
-from .ops.registry import ops
-from .runtime import dtypes
-
-
-def run(entry, arguments):
-    """The result of an entry on converted arguments."""
-    return entry.host(*arguments)
-
-
-def check_castable(op, source, target):
-    """RuntimeError unless a result of type ``source`` may be written into ``target``."""
-    if not dtypes.can_cast(source, target):
-        raise RuntimeError(f"result type {_scalar_name(source)} can't be cast to the desired output "
-                           f"type {_scalar_name(target)}")
-
-
-def check_writable(op, tensor):
-    """RuntimeError if two elements of ``tensor`` share memory: writing to it has no meaning."""
-    for size, stride in zip(tensor._shape, tensor._strides, strict=True):
-        if stride == 0 and size > 1:
-            raise RuntimeError(
-                f"unsupported operation: more than one element of the written-to tensor refers to a "
-                f"single memory location. Please clone() the tensor before performing the operation "
-                f"({op}).")
-
-
-def overlap_error(op):
-    """The error for outputs that overlap inputs in part."""
-    return RuntimeError("unsupported operation: some elements of the input tensor and the written-to "
-                        "tensor refer to a single memory location. Please clone() the tensor before "
-                        f"performing the operation ({op}).")
-
-
-def _span(tensor):
-    last = sum((size - 1) * stride for size, stride in
-               zip(tensor._shape, tensor._strides, strict=True))
-    return tensor._address, tensor._address + (last + 1) * tensor.dtype.itemsize
-
-
-def check_no_partial_overlap(op, out, inputs):
-    """RuntimeError if ``out`` shares some memory with an input without being the same view."""
-    if not base.numel(out):
-        return
-    low, high = _span(out)
-    for tensor in inputs:
-        if not isinstance(tensor, TensorBase) or not base.numel(tensor):
-            continue
-        if tensor._storage is not out._storage:
-            continue
-        same = (tensor._address == out._address and tensor._strides == out._strides
-                and tensor._shape == out._shape)
-        start, end = _span(tensor)
-        if not same and low < end and start < high and _really_overlaps(out, tensor):
-            raise overlap_error(op)
-
-
-def _really_overlaps(a, b):
-    """False only for views that interleave without touching (odd and even elements)."""
-    if a._strides == b._strides and a._strides:
-        step = min((s for s in a._strides if s), default=1)
-        return (a._address - b._address) // a.dtype.itemsize % step == 0
-    return True
+from .ops.outputs import (
+    check_castable,
+    check_no_partial_overlap,
+    check_writable,
+    copy_into,
+    prepare_out,
+)
 
 
 def run_inplace(entry, arguments):
@@ -97,31 +38,6 @@ def _fits_inplace(entry, target, result):
         raise RuntimeError(f"output with shape {list(target._shape)} doesn't match the broadcast "
                            f"shape {list(result._shape)}")
     check_castable(entry.name, result.dtype, target.dtype)
-
-
-def copy_into(op, result, out):
-    """Write ``result`` into ``out``, which has its shape already."""
-    if result is not out:
-        ops.copy_(out, result)
-
-
-def prepare_out(op, out, shape, dtype, device):
-    """Resize ``out`` to ``shape`` if it must be, warning when it held something, as torch does."""
-    if not isinstance(out, TensorBase):
-        raise TypeError(f"{op}(): argument 'out' must be Tensor, not {type(out).__name__}")
-    check_castable(op, dtype, out.dtype)
-    if out._storage.device is not device:
-        raise RuntimeError(f"{op}: Expected out tensor to be on device {device}, but got "
-                           f"{out._storage.device} instead")
-    if tuple(out._shape) != tuple(shape):
-        if base.numel(out):
-            warnings.warn(
-                f"An output with one or more elements was resized since it had shape "
-                f"{list(out._shape)}, which does not match the required output shape {list(shape)}. "
-                "This behavior is deprecated, and in a future PyTorch release outputs will not be "
-                "resized unless they have zero elements.", stacklevel=4)
-        out.resize_(shape)
-    check_writable(op, out)
 
 
 def run_out(entry, arguments, out):

@@ -8,7 +8,7 @@ from .tensor import Tensor
 
 _NUMBER = (TensorBase, float, int, complex, numbers.Number)
 # operator, entry, whether a reflected and an in-place form exist
-_BINARY = (("add", "add"), ("sub", "sub"), ("mul", "mul"), ("truediv", "div"),
+_BINARY = (("add", "add"), ("sub", "sub"), ("mul", "mul"), ("truediv", "_div"),
            ("floordiv", "floor_divide"), ("mod", "remainder"), ("pow", "pow"),
            ("and", "bitwise_and"), ("or", "bitwise_or"), ("xor", "bitwise_xor"),
            ("lshift", "bitwise_left_shift"), ("rshift", "bitwise_right_shift"))
@@ -113,3 +113,19 @@ def _type_as(self, other):
 
 
 Tensor.type_as = _type_as
+
+
+# methods whose arguments come in another order than the function's
+def _where(self, condition, other):
+    """The tensor where ``condition`` is true, else ``other``."""
+    return ops.where(condition, self, other)
+
+
+def _polygamma(self, n):
+    """The ``n``-th derivative of ``digamma``."""
+    return ops.polygamma(n, self)
+
+
+Tensor.where, Tensor.polygamma = _where, _polygamma
+Tensor.polygamma_ = lambda self, n: self.copy_(ops.polygamma(n, ops.clone(self)))
+Tensor.__rdiv__ = Tensor.__rtruediv__

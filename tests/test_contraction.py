@@ -120,7 +120,8 @@ def test_depth_zero_stores_zeros():
         got = ntorch.mm(ntorch.zeros(m, 0), ntorch.zeros(0, n))
         assert got.shape == (m, n) and not got.numpy().any()
     c = ntorch.ones(4, 3)
-    assert ntorch.addmm(c, ntorch.zeros(4, 0), ntorch.zeros(0, 3), beta=3).tolist() == [[3.0] * 3] * 4
+    got = ntorch.addmm(c, ntorch.zeros(4, 0), ntorch.zeros(0, 3), beta=3)
+    assert got.tolist() == [[3.0] * 3] * 4
     for shapes in (((0, 3), (3, 4)), ((2, 3), (3, 0)), ((0, 0), (0, 0))):
         assert ntorch.mm(ntorch.zeros(shapes[0]), ntorch.zeros(shapes[1])).numel() == 0
 
@@ -192,7 +193,8 @@ def test_integers_wrap(dtype):
 def test_complex_products(dtype):
     a = (draw(3, 9, 12) + 1j * draw(3, 9, 12)).astype(dtype)
     b = (draw(3, 12, 7) + 1j * draw(3, 12, 7)).astype(dtype)
-    np.testing.assert_allclose(ntorch.bmm(tensor(a), tensor(b)).numpy(), a @ b, rtol=1e-4, atol=1e-4)
+    got = ntorch.bmm(tensor(a), tensor(b)).numpy()
+    np.testing.assert_allclose(got, a @ b, rtol=1e-4, atol=1e-4)
 
 
 MATMUL = [((3,), (3,)), ((3,), (3, 4)), ((2, 3), (3,)), ((2, 3), (3, 4)), ((5, 2, 3), (3,)),
@@ -261,8 +263,9 @@ def test_linear_with_bias_of_every_route():
 
 
 EINSUMS = [
-    ("i,i->", (3,), (3,)), ("ij->ji", (2, 3)), ("ii->i", (3, 3)), ("ii", (3, 3)), ("i,j", (2,), (3,)),
-    ("ij,jk", (2, 3), (3, 4)), ("bij,bjk->bik", (2, 3, 4), (2, 4, 5)), ("ij,kj->ik", (2, 3), (4, 3)),
+    ("i,i->", (3,), (3,)), ("ij->ji", (2, 3)), ("ii->i", (3, 3)), ("ii", (3, 3)),
+    ("i,j", (2,), (3,)), ("ij,jk", (2, 3), (3, 4)), ("bij,bjk->bik", (2, 3, 4), (2, 4, 5)),
+    ("ij,kj->ik", (2, 3), (4, 3)),
     ("...ij,...jk->...ik", (2, 1, 3, 4), (5, 4, 2)), ("i...->...", (2, 3, 4)),
     ("bn,anm,bm->ba", (2, 3), (4, 3, 5), (2, 5)), ("ij,jk,kl->il", (2, 3), (3, 4), (4, 5)),
     ("iij,jk->ik", (3, 3, 2), (2, 4)), ("bhid,bhjd->bhij", (2, 3, 4, 5), (2, 3, 6, 5)),
@@ -317,7 +320,8 @@ BAD = [
     (lambda: ntorch.linalg.solve(ntorch.ones(2, 3), ntorch.ones(2, 3)), RuntimeError, "square"),
     (lambda: ntorch.linalg.solve(ntorch.ones(2, 2), ntorch.ones(2, 3)), np.linalg.LinAlgError,
      "singular"),
-    (lambda: ntorch.linalg.cholesky(-ntorch.ones(1, 2, 2)), np.linalg.LinAlgError, "Batch element 0"),
+    (lambda: ntorch.linalg.cholesky(-ntorch.ones(1, 2, 2)), np.linalg.LinAlgError,
+     "Batch element 0"),
 ]
 
 
@@ -384,7 +388,8 @@ def test_linalg_values(shape):
                                atol=1e-12)
     np.testing.assert_allclose(ntorch.linalg.solve(tensor(spd), tensor(b)).numpy(),
                                np.linalg.solve(spd, b), atol=1e-12)
-    np.testing.assert_allclose(ntorch.linalg.inv(tensor(spd)).numpy(), np.linalg.inv(spd), atol=1e-12)
+    np.testing.assert_allclose(ntorch.linalg.inv(tensor(spd)).numpy(), np.linalg.inv(spd),
+                               atol=1e-12)
 
 
 EYE = tensor(np.eye(3))
@@ -407,8 +412,8 @@ def test_linalg_gradients(name):
 def test_the_register_tile_is_vector_code():
     if max(t["f4"].lanes for t in TILES.values() if t["f4"].masked) < 8:
         pytest.skip("no wide target")
-    from ntorch.runtime import compile as compiling
     from ntorch.kernels.gemm import product_kernel
+    from ntorch.runtime import compile as compiling
     function = product_kernel(6, 2, 8)
     kinds = ("f4:1C",) * 3 + ("i",) * 4
     compiling.compile_object(function, kinds, "f4", False, "0" * 40)

@@ -67,6 +67,23 @@ def test_gradient_suffixes():
     assert text == "tensor([2., 3.], grad_fn=<AddBackward0>)"
 
 
+def test_parameters():
+    parameter = ntorch.nn.Parameter(ntorch.tensor([1.0, 2.0]))
+    text = "Parameter containing:\ntensor([1., 2.], requires_grad=True)"
+    assert repr(parameter) == text
+    frozen = ntorch.nn.Parameter(ntorch.tensor(1.5), requires_grad=False)
+    assert repr(frozen) == "Parameter containing:\ntensor(1.5000)"
+
+
+def test_subclasses_show_their_name():
+    class Mine(ntorch.Tensor):
+        pass
+
+    tensor = ntorch.tensor([1, 2])
+    tensor.__class__ = Mine
+    assert repr(tensor) == "Mine([1, 2])"
+
+
 def test_contents_may_be_replaced():
     text = printing.tensor_repr(ntorch.zeros(2), tensor_contents="...")
     assert text == "tensor(...)"

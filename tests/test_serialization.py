@@ -153,6 +153,18 @@ def test_state_dict_keeps_its_metadata():
     assert other.weight.tolist() == layer.weight.tolist()
 
 
+def test_tensors_with_attributes_and_buffers():
+    tensor = ntorch.ones(2)
+    tensor.note = "mine"
+    back = loaded(saved(tensor))
+    assert back.note == "mine" and back.tolist() == [1, 1]
+    parameter = ntorch.nn.Parameter(ntorch.ones(2))
+    parameter.note = [1]
+    back = loaded(saved(parameter))
+    assert type(back) is ntorch.nn.Parameter and back.note == [1]
+    assert type(loaded(saved(ntorch.nn.Buffer(tensor)))) is ntorch.Tensor
+
+
 def test_whole_module():
     module = ntorch.nn.Sequential(ntorch.nn.Linear(3, 4), ntorch.nn.ReLU())
     data = saved(module)
@@ -388,6 +400,22 @@ def test_safe_globals():
         serialization.add_safe_globals([(Custom,)])
     with pytest.raises(TypeError, match="full name"):
         serialization.add_safe_globals([(Custom, 3)])
+
+
+class Marked(ntorch.Tensor):
+    """A subclass of Tensor."""
+
+
+def test_subclasses_of_tensor():
+    tensor = ntorch.ones(2)
+    tensor.__class__ = Marked
+    tensor.note = 3
+    data = saved(tensor)
+    with pytest.raises(pickle.UnpicklingError, match="Marked was not an allowed global"):
+        loaded(data)
+    with serialization.safe_globals([Marked]):
+        back = loaded(data)
+    assert type(back) is Marked and back.note == 3 and back.tolist() == [1, 1]
 
 
 def test_modules_that_cannot_be_allowed():

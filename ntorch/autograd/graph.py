@@ -130,7 +130,7 @@ class SavedTensor:
                 f"{self.number} of {node.name()}, is at version {tensor._storage.version}; expected "
                 f"version {self.version} instead. Hint: enable anomaly detection to find the operation "
                 "that failed to compute its gradient, with torch.autograd.set_detect_anomaly(True).")
-        if self.is_output and state.enabled:
+        if self.is_output and state.enabled and tensor.dtype.category >= FLOAT:
             tensor = base.alias(tensor)
             tensor._grad_fn, tensor._output_nr, tensor._requires_grad = node, self.number, True
         return tensor

@@ -284,18 +284,33 @@ def few_rows(a, a_row, b, b_row, c, c_row, c_col, out, m, n, k, alpha, beta, beg
 def generic_product(a, b, out, begin, end):
     """Batched ``out = a @ b`` for any arithmetic type, integers and complex numbers included.
 
-    Strided arrays (batch, rows, columns); sums in the type of ``out``, integers wrap. Range: output
-    rows over all matrices.
+    Arrays (batch, rows, columns), b and out contiguous; sums in the type of ``out``, integers wrap.
+    Range: output rows over all matrices. Four rows of b at a time.
     """
     m = out.shape[1]
+    depth = a.shape[2]
     for item in range(begin, end):
         batch = item // m
         i = item - batch * m
         to = out[batch, i]
         for j in range(to.size):
             to[j] = T(0)
-        for k in range(a.shape[2]):
-            left = a[batch, i, k]
-            row = b[batch, k]
+        k = 0
+        while depth - k >= 4:
+            x0 = a[batch, i, k]
+            x1 = a[batch, i, k + 1]
+            x2 = a[batch, i, k + 2]
+            x3 = a[batch, i, k + 3]
+            r0 = b[batch, k]
+            r1 = b[batch, k + 1]
+            r2 = b[batch, k + 2]
+            r3 = b[batch, k + 3]
             for j in range(to.size):
-                to[j] += left * row[j]
+                to[j] += T((x0 * r0[j] + x1 * r1[j]) + (x2 * r2[j] + x3 * r3[j]))
+            k += 4
+        while k < depth:
+            x0 = a[batch, i, k]
+            r0 = b[batch, k]
+            for j in range(to.size):
+                to[j] += T(x0 * r0[j])
+            k += 1

@@ -5,20 +5,35 @@
 
 Layout and conventions: ``rnn.py``.
 """
+from .gemm_stubs import take_number
 from .math import sigmoid, tanh
-from .rnn import active_rows, add_row, copy_row, multiply, previous_rows
+from .rnn import (
+    DONE,
+    active_rows,
+    add_row,
+    copy_row,
+    dot_rows,
+    is_last,
+    multiply,
+    next_part,
+    previous_rows,
+    state_before,
+)
 
 
-def advance(gates, inner, hidden):
-    """Activate the gates in place and update ``hidden``."""
-    size = hidden.shape[0]
-    for j in range(2 * size):
-        gates[j] = sigmoid(gates[j])
-    r, z, n = gates[:size], gates[size:2 * size], gates[2 * size:]
-    for j in range(size):
+def advance(gates, first, last, inner, old, new):
+    """Activate the gates of units ``[first, last)`` in place; the ``new`` hidden state of them."""
+    size, count = gates.shape[0] // 3, last - first
+    r, z = gates[first:last], gates[size + first:size + last]
+    n = gates[2 * size + first:2 * size + last]
+    for j in range(count):
+        r[j] = sigmoid(r[j])
+    for j in range(count):
+        z[j] = sigmoid(z[j])
+    for j in range(count):
         n[j] = tanh(n[j] + r[j] * inner[j])
-    for j in range(size):
-        hidden[j] = n[j] + z[j] * (hidden[j] - n[j])
+    for j in range(count):
+        new[j] = n[j] + z[j] * (old[j] - n[j])
 
 
 def gru_forward(calls, gates, bias, offsets, sizes, hidden, out, inner, block, reverse, begin, end):
@@ -28,7 +43,7 @@ def gru_forward(calls, gates, bias, offsets, sizes, hidden, out, inner, block, r
     ``h W_hn^T + b_hn``; ``hidden`` holds h0 and becomes hn; ``bias`` is b_hn.
     Products: hidden x W_hh^T of r and z into gates, of n into inner.
     """
-    steps = sizes.shape[0]
+    size, steps = hidden.shape[1], sizes.shape[0]
     for item in range(begin, end):
         first = item * block
         for count_of in range(steps):
@@ -40,8 +55,35 @@ def gru_forward(calls, gates, bias, offsets, sizes, hidden, out, inner, block, r
             multiply(calls[item], 0, first, at, count, 1)
             multiply(calls[item], 1, first, at, count, 1)
             for r in range(count):
-                advance(gates[at + r], inner[at + r], hidden[first + r])
-                copy_row(hidden[first + r], out[at + r])
+                advance(gates[at + r], 0, size, inner[at + r], hidden[first + r], out[at + r])
+                copy_row(out[at + r], hidden[first + r])
+
+
+def gru_forward_few(counters, weight, gates, bias, offsets, sizes, initial, hidden, out, inner, part,
+                    reverse, begin, end):
+    """``gru_forward`` for a few rows: threads share the hidden units, ``part`` of them at a time."""
+    size, steps = hidden.shape[1], sizes.shape[0]
+    parts = (size + part - 1) // part
+    for _ in range(begin, end):
+        ticket = next_part(counters, parts, steps)
+        while ticket >= 0:
+            step = ticket // parts
+            first = (ticket - step * parts) * part
+            last = min(size, first + part)
+            step = steps - 1 - step if reverse != 0 else step
+            for r in range(sizes[step]):
+                at = offsets[step] + r
+                old = state_before(out, initial, offsets, sizes, step, r, reverse)
+                dot_rows(weight, first, old, gates[at, first:last])
+                dot_rows(weight, size + first, old, gates[at, size + first:size + last])
+                candidate, new = inner[at, first:last], out[at, first:last]
+                copy_row(bias[first:last], candidate)
+                dot_rows(weight, 2 * size + first, old, candidate)
+                advance(gates[at], first, last, candidate, old[first:last], new)
+                if is_last(sizes, step, r, reverse):
+                    copy_row(new, hidden[r, first:last])
+            take_number(counters, DONE)
+            ticket = next_part(counters, parts, steps)
 
 
 def gradient_row(gates, inner, old, grad, of_input, of_hidden):

@@ -5,29 +5,38 @@
 
 Layout and conventions: ``rnn.py``.
 """
+from .gemm_stubs import take_number
 from .math import sigmoid, tanh
-from .rnn import active_rows, add_row, copy_row, multiply, previous_rows
+from .rnn import (
+    DONE,
+    active_rows,
+    add_row,
+    copy_row,
+    dot_rows,
+    is_last,
+    multiply,
+    next_part,
+    previous_rows,
+    state_before,
+)
 
 
-def activate(gates, size):
-    """Apply the gates' functions in place."""
-    for j in range(2 * size):
-        gates[j] = sigmoid(gates[j])
-    middle = gates[2 * size:3 * size]
-    for j in range(size):
-        middle[j] = tanh(middle[j])
-    last = gates[3 * size:]
-    for j in range(size):
-        last[j] = sigmoid(last[j])
-
-
-def advance(gates, cell, full):
-    """``cell = f * cell + i * g``, ``full = o * tanh(cell)``."""
-    size = cell.shape[0]
-    i, f, g, o = (gates[:size], gates[size:2 * size], gates[2 * size:3 * size], gates[3 * size:])
-    for j in range(size):
+def advance(gates, first, last, cell, full):
+    """Activate the gates of units ``[first, last)`` in place; new ``cell``, ``full = o tanh(cell)``."""
+    size, count = gates.shape[0] // 4, last - first
+    i, f = gates[first:last], gates[size + first:size + last]
+    g, o = gates[2 * size + first:2 * size + last], gates[3 * size + first:3 * size + last]
+    for j in range(count):
+        i[j] = sigmoid(i[j])
+    for j in range(count):
+        f[j] = sigmoid(f[j])
+    for j in range(count):
+        g[j] = tanh(g[j])
+    for j in range(count):
+        o[j] = sigmoid(o[j])
+    for j in range(count):
         cell[j] = f[j] * cell[j] + i[j] * g[j]
-    for j in range(size):
+    for j in range(count):
         full[j] = o[j] * tanh(cell[j])
 
 
@@ -48,16 +57,41 @@ def lstm_forward(calls, gates, offsets, sizes, hidden, cell, out, cells, full, p
             at = offsets[step] + first
             multiply(calls[item], 0, first, at, count, 1)
             for r in range(count):
-                activate(gates[at + r], size)
                 if project != 0:
-                    advance(gates[at + r], cell[first + r], full[at + r])
+                    advance(gates[at + r], 0, size, cell[first + r], full[at + r])
                 else:
-                    advance(gates[at + r], cell[first + r], out[at + r])
+                    advance(gates[at + r], 0, size, cell[first + r], out[at + r])
                 copy_row(cell[first + r], cells[at + r])
             if project != 0:
                 multiply(calls[item], 1, at, at, count, 0)
             for r in range(count):
                 copy_row(out[at + r], hidden[first + r])
+
+
+def lstm_forward_few(counters, weight, gates, offsets, sizes, initial, hidden, cell, out, cells, part,
+                     reverse, begin, end):
+    """``lstm_forward`` for a few rows: threads share the hidden units, ``part`` of them at a time."""
+    size, steps = hidden.shape[1], sizes.shape[0]
+    parts = (size + part - 1) // part
+    for _ in range(begin, end):
+        ticket = next_part(counters, parts, steps)
+        while ticket >= 0:
+            step = ticket // parts
+            first = (ticket - step * parts) * part
+            last = min(size, first + part)
+            step = steps - 1 - step if reverse != 0 else step
+            for r in range(sizes[step]):
+                at = offsets[step] + r
+                old = state_before(out, initial, offsets, sizes, step, r, reverse)
+                for gate in range(0, 4 * size, size):
+                    dot_rows(weight, gate + first, old, gates[at, gate + first:gate + last])
+                new, memory = out[at, first:last], cell[r, first:last]
+                advance(gates[at], first, last, memory, new)
+                copy_row(memory, cells[at, first:last])
+                if is_last(sizes, step, r, reverse):
+                    copy_row(new, hidden[r, first:last])
+            take_number(counters, DONE)
+            ticket = next_part(counters, parts, steps)
 
 
 def gradient_row(gates, new_cell, old_cell, grad, cell, result):

@@ -3,6 +3,7 @@
 Branch cuts and special values are those of C99. They run one element at a time.
 """
 import cmath
+import math
 
 import numpy as np
 
@@ -143,6 +144,20 @@ def sigmoid_c(z):
     return to_type_of(z, 1.0 / (1.0 + cmath.exp(-np.complex128(z))))
 
 
+def _pow_wide(z, w):
+    """``exp(w log z)``; a zero base gives 1, 0 or NaN."""
+    if z == 0.0:
+        if w == 0.0:
+            return complex(1.0, 0.0)
+        if w.real > 0.0:
+            return complex(0.0, 0.0)
+        return complex(math.nan, math.nan)
+    return cmath.exp(w * cmath.log(z))
+
+
+_pow = typed("pow", c16=_pow_wide)
+
+
 def pow_c(z, w):
-    """``z ** w``, principal value; ``0 ** 0`` is 1."""
-    return to_type_of(z, np.complex128(z) ** np.complex128(w))
+    """``z ** w``, principal value; ``0 ** 0`` is 1, 0 to a power of negative real part NaN."""
+    return to_type_of(z, _pow(np.complex128(z), np.complex128(w)))

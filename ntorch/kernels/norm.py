@@ -209,3 +209,11 @@ def normalize_planes_backward(grad, x, weight, mean, rstd, total, aligned, gx, p
         level = -(rstd[g] * total[g])
         for i in range(n):
             result[i] = slope * gradient[i] + tilt * (row[i] - m) + level
+
+
+def transpose(x, out, begin, end):
+    """``out[c, n] = x[n, c]`` for rows ``begin`` to ``end`` of ``out``."""
+    for c in range(begin, end):
+        row = out[c]
+        for n in range(row.shape[0]):
+            row[n] = x[n, c]

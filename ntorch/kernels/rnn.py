@@ -12,40 +12,54 @@ panels of ``width`` columns: (k, j) is at ``((j // width) * depth + k) * width +
 """
 import functools
 
-from .gemm_stubs import call_kernel, multiply_tile
+from .gemm_stubs import call_kernel, multiply_tile, read_number, take_number, turn_square
 from .math import tanh
+from .stubs import T
 
-LINE = 16       # elements of a cache line
 # A call of the product: its address, then its table (a, panels, columns, c, row, at, accumulate).
 CALL_SLOTS = 13
 ROW, AT, ACCUMULATE = 10, 11, 12
+TAKEN, DONE = 0, 16     # places of two counters, on cache lines of their own
 
 
-def pack_panels(weight, panels, width, transposed, begin, end):
-    """Pack panels ``[begin, end)`` of ``weight``, or of its transpose."""
-    depth = weight.shape[1] if transposed != 0 else weight.shape[0]
-    columns = weight.shape[0] if transposed != 0 else weight.shape[1]
-    for panel in range(begin, end):
-        first = panel * width
-        count = min(width, columns - first)
-        block = panels[panel * width * depth:(panel + 1) * width * depth]
-        if count < width:
-            for k in range(depth):
-                for j in range(count, width):
-                    block[k * width + j] = 0.0
-        if transposed == 0:
-            for k in range(depth):
-                row, to = weight[k, first:first + count], block[k * width:(k + 1) * width]
-                for j in range(count):
-                    to[j] = row[j]
-        else:
-            # one cache line of each row at a time: its targets then stay in the first-level cache
-            for k in range(0, depth, LINE):
-                here = min(LINE, depth - k)
-                for j in range(count):
-                    row, to = weight[first + j, k:k + here], block[k * width + j:]
-                    for i in range(here):
-                        to[i * width] = row[i]
+def pack_transposed(weight, panels, width, first, count):
+    """Pack rows ``[first, first + count)`` of ``weight`` as the columns of one panel, one by one."""
+    for j in range(count):
+        row, to = weight[first + j], panels[j:]
+        for k in range(row.shape[0]):
+            to[k * width] = row[k]
+
+
+@functools.cache
+def pack_panels(lanes):
+    """``pack(weight, panels, width, transposed, begin, end)``: panels of ``weight`` or its transpose.
+
+    ``width`` is a multiple of ``lanes``, the size of the squares that are transposed in registers.
+    """
+    def pack(weight, panels, width, transposed, begin, end):
+        depth = weight.shape[1] if transposed != 0 else weight.shape[0]
+        columns = weight.shape[0] if transposed != 0 else weight.shape[1]
+        for panel in range(begin, end):
+            first = panel * width
+            count = min(width, columns - first)
+            base = panel * width * depth
+            block = panels[base:base + width * depth]
+            if count < width:
+                for i in range(width * depth):
+                    block[i] = 0.0
+            if transposed == 0:
+                for k in range(depth):
+                    row, to = weight[k, first:first + count], block[k * width:(k + 1) * width]
+                    for j in range(count):
+                        to[j] = row[j]
+            elif count < width or depth % lanes != 0:
+                pack_transposed(weight, block, width, first, count)
+            else:
+                for j in range(0, width, lanes):
+                    for k in range(0, depth, lanes):
+                        turn_square(weight, (first + j) * depth + k, depth, panels,
+                                    base + k * width + j, width, lanes)
+    return pack
 
 
 @functools.cache
@@ -100,6 +114,61 @@ def multiply(call, product, row, at, count, accumulate):
 def active_rows(sizes, step, first, block):
     """How many rows of the block that starts at row ``first`` take part in a step."""
     return max(0, min(block, sizes[step] - first))
+
+
+def dot_rows(weight, first, state, target):
+    """``target[n] += weight[first + n] . state``, four rows at a time."""
+    count = target.shape[0]
+    fours = count // 4 * 4
+    for n in range(0, fours, 4):
+        w0, w1, w2, w3 = (weight[first + n], weight[first + n + 1], weight[first + n + 2],
+                          weight[first + n + 3])
+        s0, s1, s2, s3 = T(0), T(0), T(0), T(0)
+        for k in range(state.shape[0]):
+            s0 += w0[k] * state[k]
+            s1 += w1[k] * state[k]
+            s2 += w2[k] * state[k]
+            s3 += w3[k] * state[k]
+        target[n] += s0
+        target[n + 1] += s1
+        target[n + 2] += s2
+        target[n + 3] += s3
+    for n in range(fours, count):
+        row, total = weight[first + n], T(0)
+        for k in range(state.shape[0]):
+            total += row[k] * state[k]
+        target[n] += total
+
+
+def next_part(counters, parts, steps):
+    """Take the next part of a step, wait until it may begin; its number, or -1 after the last.
+
+    A few rows leave nothing to share out but the hidden units. Their parts are taken in the
+    order of steps, and one waits until all parts of the step before are done. Those are in the hands
+    of threads that run already, so this ends however many threads there are.
+    """
+    ticket = take_number(counters, TAKEN)
+    if ticket >= parts * steps:
+        return -1
+    before = ticket // parts * parts
+    while read_number(counters, DONE) < before:
+        pass
+    return ticket
+
+
+def is_last(sizes, step, row, reverse):
+    """Whether a step is the last one of a row's sequence."""
+    if reverse != 0:
+        return step == 0
+    return step + 1 == sizes.shape[0] or sizes[step + 1] <= row
+
+
+def state_before(out, initial, offsets, sizes, step, row, reverse):
+    """The hidden state that a row starts a step from."""
+    before = step + 1 if reverse != 0 else step - 1
+    if before >= 0 and before < sizes.shape[0] and row < sizes[before]:
+        return out[offsets[before] + row]
+    return initial[row]
 
 
 def copy_row(source, target):
@@ -158,6 +227,32 @@ def rnn_forward(calls, out, offsets, sizes, hidden, relu, block, reverse, begin,
                 else:
                     tanh_row(out[at + r])
                 copy_row(out[at + r], hidden[first + r])
+
+
+def rnn_forward_few(counters, weight, out, offsets, sizes, initial, hidden, relu, part, reverse, begin,
+                    end):
+    """``rnn_forward`` for a few rows: threads share the hidden units, ``part`` of them at a time."""
+    size, steps = hidden.shape[1], sizes.shape[0]
+    parts = (size + part - 1) // part
+    for _ in range(begin, end):
+        ticket = next_part(counters, parts, steps)
+        while ticket >= 0:
+            step = ticket // parts
+            first = (ticket - step * parts) * part
+            last = min(size, first + part)
+            step = steps - 1 - step if reverse != 0 else step
+            for r in range(sizes[step]):
+                new = out[offsets[step] + r, first:last]
+                old = state_before(out, initial, offsets, sizes, step, r, reverse)
+                dot_rows(weight, first, old, new)
+                if relu != 0:
+                    relu_row(new)
+                else:
+                    tanh_row(new)
+                if is_last(sizes, step, r, reverse):
+                    copy_row(new, hidden[r, first:last])
+            take_number(counters, DONE)
+            ticket = next_part(counters, parts, steps)
 
 
 def rnn_gradient_row(out, grad, state, relu, result):

@@ -12,18 +12,17 @@ from .math64 import exp_f64
 from .stubs import T, bits_i32_to_f32, fma, maxnum, round_even, select, typed
 
 LOWEST = float("-inf")
-TINY = -87.0
+LEAST = -88.0
 TILE = 256
 
 
 def exp_below_f32(x):
-    """``e ** x`` for x <= 0 and NaN; 0 below -87, where float32 nears its denormals."""
-    small = x < TINY
-    clamped = select(small, TINY, x)
-    n = round_even(clamped * LOG2_E)
+    """``e ** x`` for x <= 0 and NaN; 0 below -87.7, where float32 nears its denormals."""
+    clamped = select(x < LEAST, LEAST, x)
+    n = round_even(clamped * LOG2_E)            # -127 at LEAST: its power of two has the bits of 0
     r = fma(n, -LN2_LO, fma(n, -LN2_HI, clamped))
     scale = bits_i32_to_f32(np.int32(np.int32(np.int32(n) + 127) << 23))
-    return select(small, 0.0, (reduced_expm1(r) + 1.0) * scale)
+    return (reduced_expm1(r) + 1.0) * scale
 
 
 exp = typed("exp", f4=exp_below_f32, f8=exp_f64)
@@ -61,10 +60,13 @@ def log_softmax_rows(x, out, begin, end):
         top = row_max(row)
         total = T(0)
         for i in range(n):
+            # kept in memory: a build that reorders sums would take top + shift together, which
+            # loses the shift beside a large maximum
+            result[i] = row[i] - top
             total += exp(row[i] - top)
         shift = log(total)
         for i in range(n):
-            result[i] = (row[i] - top) - shift
+            result[i] -= shift
 
 
 def softmax_backward_rows(grad, y, out, begin, end):

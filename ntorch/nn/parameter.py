@@ -33,7 +33,7 @@ class Parameter(Tensor):
         return copy
 
     def __repr__(self):
-        return "Parameter containing:\n" + Tensor.__repr__(self.detach())
+        return "Parameter containing:\n" + Tensor.__repr__(self)
 
     def __reduce_ex__(self, protocol):
         return _rebuild_parameter, (type(self), self.detach(), self.requires_grad,

@@ -10,7 +10,8 @@ import weakref
 from ..kernels import gemm_pack, gemm_small, half
 from ..runtime import build, dtypes, launch
 from ..runtime.device import META
-from .base import empty, product, view
+from ..runtime.storage import Storage
+from .base import Size, checked_nbytes, contiguous_strides, empty, make, product, view
 from .contraction_plan import (
     Epilogue,
     Packed,
@@ -26,8 +27,10 @@ from .contraction_plan import (
 )
 from .registry import ops
 
-SMALL_FLOPS = 1 << 23       # up to here operands are read in place, beyond they are packed
-FEW_ROWS = 12               # as many rows of x need dot products, not packing, in x @ w.T
+SMALL_B = 1 << 17           # elements of a B that is read in place: it stays in the L2 cache
+SMALL_OUT = 1 << 18         # and of the result
+SMALL_FLOPS = 1 << 22       # a B whose columns are not side by side is turned up to here
+FEW_ROWS = 32               # as many rows of x need dot products, not packing, in x @ w.T
 GRAIN_FLOPS = 1 << 20       # what one chunk of a parallel small product holds
 _WIDEN = {"h2": half.f16_to_f32, "g2": half.bf16_to_f32}
 _NARROW = {"h2": half.f32_to_f16, "g2": half.f32_to_bf16}
@@ -58,6 +61,7 @@ class Matrix(typing.NamedTuple):
 
 
 NOTHING = Matrix(0, 1, 0, 0, 0, 0)      # of the c that is not there
+_PLAIN = (build.double_bits(1.0), build.double_bits(0.0))       # alpha 1, beta 0
 
 
 def _levels(sizes, strides):
@@ -154,12 +158,13 @@ def _small(name, T, shape=None):
 def _call(kernel, a, b, c, rest, n, grain):
     """A launcher ``run(a, b, c, out, alpha, beta)`` of addresses and scalars over range ``n``."""
     pack = launch.packer(4 + len(a) + len(b) + len(c) + len(rest) + 2)
-    bits, run_table = build.double_bits, launch.run_table
+    run_table = launch.run_table
 
     def run(a_address, b_address, c_address, out, alpha, beta):
-        table = pack(a_address, *a, b_address, *b, c_address, *c, out, *rest,
-                     bits(alpha), bits(beta))
-        run_table(kernel, table, n, grain)
+        plain = alpha == 1 and beta == 0
+        scalars = _PLAIN if plain else (build.double_bits(alpha), build.double_bits(beta))
+        run_table(kernel, pack(a_address, *a, b_address, *b, c_address, *c, out, *rest, *scalars),
+                  n, grain)
     return run
 
 
@@ -218,6 +223,13 @@ def _packed_product(a, b, c, batch, m, n, k, code, T):
     return run
 
 
+def _fits_small(b, m, n, k, shape):
+    """Whether a product is better done on the operands as they lie."""
+    if b.col == 1 and (shape.masked or n % shape.width == 0 or k <= gemm_small.STACK_DEPTH):
+        return k * n <= SMALL_B and m * n <= SMALL_OUT
+    return k <= gemm_small.STACK_DEPTH and 2 * m * n * k <= SMALL_FLOPS
+
+
 def launcher(a, b, c, batch, m, n, k, code, T):
     """``run(a, b, c, out, alpha, beta)``, given addresses and scalars, for these ``Matrix``
     layouts.
@@ -231,10 +243,9 @@ def launcher(a, b, c, batch, m, n, k, code, T):
             if run is not None:
                 return run
         few = m <= FEW_ROWS and batch == 1 and a.col == 1 and b.row == 1 and b.col != 1
-        if few and n >= 8 and n * k >= 4096:
+        if few and n >= 8 and k >= 64 and n * k >= 4096:
             return _few_rows(a, b, c, m, n, k, T)
-        shallow = k <= gemm_small.STACK_DEPTH
-        if 2 * m * n * k <= SMALL_FLOPS and (shallow or (b.col == 1 and tile(T).masked)):
+        if _fits_small(b, m, n, k, tile(T)):
             return _small_product(a, b, c, batch, m, n, k, T)
     return _packed_product(a, b, c, batch, m, n, k, code, T)
 
@@ -250,18 +261,21 @@ def set_target(name):
 
 
 def _prepare(a, b, c, batch_shape, key):
-    """The launcher for these tensors, remembered; None if an operand has to be copied first."""
+    """The launcher for these tensors and how its result lies, remembered; None if an operand has to
+    be copied first."""
     m, k, n = a._shape[-2], a._shape[-1], b._shape[-1]
+    shape = Size((*batch_shape, m, n))
     left = matrix(a._shape, a._strides, (*batch_shape, m, k))
     right = matrix(b._shape, b._strides, (*batch_shape, k, n))
-    added = NOTHING if c is None else matrix(c._shape, c._strides, (*batch_shape, m, n))
+    added = NOTHING if c is None else matrix(c._shape, c._strides, shape)
     if left is None or right is None or added is None:
         return None
     if len(_launchers) >= _MOST_LAUNCHERS:
         _launchers.clear()
-    run = _launchers[key] = launcher(left, right, added, product(batch_shape), m, n, k,
-                                     a.dtype.code, a.dtype.compute)
-    return run
+    run = launcher(left, right, added, product(batch_shape), m, n, k, a.dtype.code, a.dtype.compute)
+    found = _launchers[key] = (run, shape, contiguous_strides(shape),
+                               checked_nbytes(shape, a.dtype))
+    return found
 
 
 def _row_major(tensor, shape=None):
@@ -277,26 +291,38 @@ def gemm(a, b, batch_shape=(), c=None, alpha=1, beta=0):
     run in their own precision, float16 and bfloat16 in float32 rounded once at the end, integers
     wrap, complex numbers in their own precision.
     """
-    out = empty((*batch_shape, a._shape[-2], b._shape[-1]), a.dtype, a._storage.device)
-    if a._storage.device is META or 0 in out._shape:
-        return out
     if beta == 0:
         c = None
-    if a.dtype.category != dtypes.FLOAT:
-        return _generic(a, b, batch_shape, c, alpha, beta, out)
     if c is None:
-        key = a._shape, a._strides, b._shape, b._strides, a.dtype, batch_shape
+        key = a._shape, a._strides, b._shape, b._strides, a.dtype, batch_shape, a._storage.device
     else:
         c = c if len(c._shape) > 1 else _lift(c)
-        key = a._shape, a._strides, b._shape, b._strides, a.dtype, batch_shape, c._shape, c._strides
-    run = _launchers.get(key) or _prepare(a, b, c, batch_shape, key)
-    if run is None:
-        # more than two levels of batch strides: write the operands out
-        wide = [x if x is None else _row_major(x, (*batch_shape, *x._shape[-2:]))
-                for x in (a, b, c)]
-        return gemm(*wide[:2], batch_shape, wide[2], alpha, beta)
+        key = (a._shape, a._strides, b._shape, b._strides, a.dtype, batch_shape,
+               a._storage.device, c._shape, c._strides)
+    found = _launchers.get(key)
+    if found is None:
+        found = _first_time(a, b, batch_shape, c, alpha, beta, key)
+        if type(found) is not tuple:
+            return found
+    run, shape, strides, nbytes = found
+    out = make(Storage(nbytes), a.dtype, shape, strides, 0)
     run(a._address, b._address, 0 if c is None else c._address, out._address, alpha, beta)
     return out
+
+
+def _first_time(a, b, batch_shape, c, alpha, beta, key):
+    """What ``_prepare`` gives, or the result itself where no launcher is kept."""
+    shape = (*batch_shape, a._shape[-2], b._shape[-1])
+    if a._storage.device is META or 0 in shape:
+        return empty(shape, a.dtype, a._storage.device)
+    if a.dtype.category != dtypes.FLOAT:
+        return _generic(a, b, batch_shape, c, alpha, beta, empty(shape, a.dtype))
+    found = _prepare(a, b, c, batch_shape, key)
+    if found is not None:
+        return found
+    # more than two levels of batch strides: write the operands out
+    wide = [x if x is None else _row_major(x, (*batch_shape, *x._shape[-2:])) for x in (a, b, c)]
+    return gemm(*wide[:2], batch_shape, wide[2], alpha, beta)
 
 
 def _lift(c):
@@ -307,7 +333,7 @@ def _lift(c):
 
 def _generic(a, b, batch_shape, c, alpha, beta, out):
     """Integers and complex numbers: plain loops, then the affine step in ops."""
-    from .structured import run
+    from .structured import contiguous, run
     m, n = out._shape[-2:]
     batch = product(batch_shape)
 
@@ -315,7 +341,7 @@ def _generic(a, b, batch_shape, c, alpha, beta, out):
         wide = ops.expand(tensor, (*batch_shape, *tensor._shape[-2:]))
         return ops.reshape(wide, (batch, *tensor._shape[-2:]))
 
-    run(gemm_small.generic_product, [("A", flat(a)), ("A", flat(b)),
+    run(gemm_small.generic_product, [("A", flat(a)), ("C", contiguous(flat(b))),
                                      ("C", ops.reshape(out, (batch, m, n)))], batch * m,
         max(1, 200_000 // max(1, n * a._shape[-1])), T=a.dtype.code)
     result = out if alpha == 1 else ops.mul(out, alpha)

@@ -207,6 +207,9 @@ class PointwiseEntry(Entry):
         codes = tuple(d.code for d, _ in operands)
         signature = loops.Signature(order, codes, len(inputs), kinds, compute.compute, layouts, flat,
                                     alias)
+        result = self.rule(compute)[1]
+        if compute.is_complex and not (isinstance(result, tuple) or result.is_complex):
+            signature.result = result.code      # the expression gives a real number: abs, ==
         plan.kernel = loops.kernel(self.scalar, signature, self.name)
         plan.call = plan.kernel.call
         extra = []

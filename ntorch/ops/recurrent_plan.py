@@ -1,6 +1,9 @@
 """How a recurrent layer is launched: rows per task, register tile, packed weights, calls."""
+import functools
+import itertools
+
 from ..kernels import rnn as kernels
-from ..runtime import build, cpu
+from ..runtime import build, cpu, dtypes
 from ..runtime.device import META
 from .base import empty
 from .host_tables import int_table
@@ -9,6 +12,16 @@ from .structured import contiguous, run
 
 _TASK = 1 << 20         # multiplications worth one task: some ten microseconds
 _MAX_ROWS = 16
+FEW = 4                 # below this many rows the register tile starves
+_LEAST_UNITS = 64       # hidden units worth a part of a step: the threads meet after each step
+_MOST_PARTS = 8
+
+
+@functools.lru_cache(maxsize=64)
+def _step_tables(sizes):
+    """Tables of the first row of each step and of the number of rows."""
+    offsets = list(itertools.accumulate(sizes, initial=0))[:-1]
+    return int_table(offsets), int_table(sizes)
 
 
 def copy_of(tensor):
@@ -20,7 +33,7 @@ def copy_of(tensor):
 
 def _rows_per_task(batch):
     """Rows that one task takes: from 4 (below that the tile starves) to 16, in fours."""
-    if batch < 4:
+    if batch < FEW:
         return max(1, batch)
     half = (batch + 1) // 2
     return max(4, min(_MAX_ROWS, (half + 3) // 4 * 4))
@@ -30,7 +43,7 @@ def register_tile(batch, itemsize):
     """(rows, vectors, lanes) of the tile: tall for batches, wide for a few rows."""
     bits = cpu.vector_bits()
     lanes = bits // (8 * itemsize)
-    if batch < 4:
+    if batch < FEW:
         return 1, 8, lanes
     return (12 if bits >= 512 else 6), 2, lanes
 
@@ -41,6 +54,7 @@ class Launch:
     def __init__(self, like, sizes, batch, reverse):
         self.dtype, self.device = like.dtype, like._storage.device
         self.sizes, self.reverse, self.rows = sizes, reverse, sum(sizes)
+        self.batch = batch
         self.block = _rows_per_task(batch)
         self.items = -(-batch // self.block)
         self.tile = register_tile(batch, like.dtype.itemsize)
@@ -57,7 +71,7 @@ class Launch:
         depth = weight._shape[1] if transposed else weight._shape[0]
         count = -(-columns // width)
         panels = self.new(count * width * depth)
-        run(kernels.pack_panels,
+        run(kernels.pack_panels(lanes),
             [("C", contiguous(weight)), ("C", panels), ("i", width), ("i", transposed)],
             n=count, grain=max(1, (1 << 16) // max(1, width * depth)))
         self.products.append((left, panels, columns, target))
@@ -74,17 +88,36 @@ class Launch:
                     columns, target._address, *target._shape, 0, 0, 0]
         return int_table([row] * self.items, self.items, len(row))
 
+    @property
+    def few(self):
+        """Whether there are too few rows to share out: then threads share the hidden units."""
+        return self.batch < FEW
+
+    def run_few(self, kernel, units, work, before, after):
+        """Run ``kernel(counters, *before, offsets, sizes, *after, part, reverse)``.
+
+        ``work`` is the number of multiplications a row takes.
+        """
+        if self.device is META or not self.rows:
+            return
+        part = max(_LEAST_UNITS, -(-units // _MOST_PARTS))
+        parts = -(-units // part)
+        counters = ops.zero_(empty((32,), dtypes.int64))
+        run(kernel, [("C", counters), *before, *self._steps(), *after, ("i", part),
+                     ("i", self.reverse)],
+            n=parts, grain=1 if work * self.rows > _TASK else parts, reassoc=True)
+
+    def _steps(self):
+        """The first row of each step, and how many there are."""
+        return [("C", table) for table in _step_tables(self.sizes)]
+
     def run(self, kernel, before, after):
         """Run ``kernel(calls, *before, offsets, sizes, *after, block, reverse)``."""
         if self.device is META or not self.rows:
             return
-        offsets, total = [], 0
-        for size in self.sizes:
-            offsets.append(total)
-            total += size
         work = sum(p[0]._shape[1] * p[2] for p in self.products) * self.rows // self.items
-        run(kernel, [("C", self._calls()), *before, ("C", int_table(offsets)),
-                     ("C", int_table(self.sizes)), *after, ("i", self.block), ("i", self.reverse)],
+        run(kernel, [("C", self._calls()), *before, *self._steps(), *after, ("i", self.block),
+                     ("i", self.reverse)],
             n=self.items, grain=1 if work > _TASK else self.items)
 
 

@@ -1,5 +1,6 @@
 """From an object file to an address: llvmlite links it into the process, Numba is not needed."""
 import functools
+import itertools
 
 
 @functools.cache
@@ -10,6 +11,7 @@ def _jit():
     return llvm, llvm.create_lljit_compiler()
 
 
+_numbers = itertools.count()      # library names: a failed link uses one up
 _trackers = []      # a linked library lives as long as its tracker
 RAISING = ("unpickle", "runtime_build_excinfo_struct", "gil_release", "gil_ensure", "do_raise",
            "recreate_record")
@@ -43,7 +45,7 @@ def link(body, symbol):
     builder = llvm.JITLibraryBuilder().add_object_img(body).add_current_process()
     for name, address in _raising_symbols().items():
         builder.import_symbol(name, address)
-    tracker = builder.export_symbol(symbol).link(jit, f"ntorch.{len(_trackers)}")
+    tracker = builder.export_symbol(symbol).link(jit, f"ntorch.{next(_numbers)}")
     _trackers.append(tracker)
     return tracker[symbol]
 

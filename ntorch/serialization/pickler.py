@@ -36,6 +36,9 @@ def _reduce_tensor(tensor: Any) -> tuple[Any, ...]:
         if type(tensor) is ntorch.nn.Parameter:
             return _utils.rebuild_parameter, base
     function, arguments = _reduce_plain(tensor)
+    if type(tensor) is ntorch.nn.Buffer:
+        # The module knows which of its tensors are buffers; a checkpoint has tensors.
+        return function, arguments
     state = _attributes(tensor)
     if type(tensor) in (ntorch.Tensor, ntorch.nn.Parameter) and not state:
         return function, arguments

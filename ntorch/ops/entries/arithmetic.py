@@ -10,7 +10,6 @@ from ..dtype_rules import boolean, floating, floats_only, not_bool, real_part
 from ..pointwise import pointwise
 from ..registry import ops
 
-
 INVERT = ("If you are trying to invert a mask, use the `~` or `logical_not()` operator "
           "instead.")
 

@@ -105,10 +105,12 @@ def _folded(tensor, copy):
 @structured("mm(Tensor self, Tensor mat2, *, Tensor? out=None) -> Tensor")
 def mm(self, mat2):
     """Matrix product of (n, m) by (m, p): (n, p)."""
-    _check_ndim("mm", self, 2, "self")
-    _check_ndim("mm", mat2, 2, "mat2")
+    if len(self._shape) != 2 or len(mat2._shape) != 2:
+        _check_ndim("mm", self, 2, "self")
+        _check_ndim("mm", mat2, 2, "mat2")
     _check_pair("mm", self, mat2)
-    if self._shape[1] != mat2._shape[0]:
+    (_, left), (right, _) = self._shape, mat2._shape
+    if left != right:
         raise _cannot_multiply(self._shape, mat2._shape)
     return gemm(self, mat2)
 

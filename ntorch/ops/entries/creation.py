@@ -237,10 +237,10 @@ def combinations(input, r=2, with_replacement=False):  # noqa: A002
     import itertools
     choose = itertools.combinations_with_replacement if with_replacement else itertools.combinations
     rows = list(choose(range(numel(input)), r))
-    if r == 0 or not rows:
-        return ops.empty(0 if r == 0 else 0, *([] if r == 0 else [r]), dtype=input.dtype)
-    places = ops.tensor(rows, dtype=dtypes.int64)
-    return ops.reshape(ops.index_select(input, 0, ops.reshape(places, (-1,))), (len(rows), r))
+    if r == 0:
+        return ops.empty(0, dtype=input.dtype)
+    places = ops.tensor([place for row in rows for place in row], dtype=dtypes.int64)
+    return ops.reshape(ops.index_select(input, 0, places), (len(rows), r))
 
 
 def _window(name, formula, doc):

@@ -1,6 +1,7 @@
 """Distances and similarities of vectors, and the norm they stand on."""
 import math
 
+from ..base import Size, broadcast_shapes
 from ..composite import overloaded
 from ..registry import ops
 from ..structured import structured
@@ -65,6 +66,7 @@ def cosine_similarity(x1, x2, dim=1, eps=1e-8):
         if tensor.dtype.category < 2:
             raise RuntimeError("expected common dtype to be floating point, yet common dtype is "
                                f"{tensor.dtype}")
-    x1, x2 = ops.broadcast_tensors((x1, x2))
+    shape = Size(broadcast_shapes(x1._shape, x2._shape))
+    x1, x2 = ops.expand(x1, shape), ops.expand(x2, shape)
     first, second = (x / ops.clamp_min(ops._vector_norm(x, 2.0, dim, True), eps) for x in (x1, x2))
     return ops.sum(first * second, dim)

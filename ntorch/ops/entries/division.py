@@ -5,36 +5,42 @@ from ...kernels.stubs import T, copysign_, floor_, fmod_, select, trunc_, typed
 from ...runtime import dtypes
 from ..base import TensorBase
 from ..composite import composite
-from ..dtype_rules import floating, not_bool
+from ..dtype_rules import floating, integers_only, not_bool
 from ..pointwise import pointwise
 from ..registry import ops
 from .arithmetic import conjugate
 
 
-@pointwise("true_divide(Operand self, Operand other) -> Tensor", dtype=floating)
-def true_divide(x, y):
+@pointwise("_div(Operand self, Operand other) -> Tensor", dtype=floating, method=False)
+def quotient(x, y):
     """``self / other`` in floating point, also for integers."""
     return x / y
 
 
-@true_divide.gradient("self")
+@quotient.gradient("self")
 def _(grad, other):
     return grad / conjugate(other)
 
 
-@true_divide.gradient("other")
+@quotient.gradient("other")
 def _(grad, other, result):
     return -grad * conjugate(result / other)
+
+
+@composite("true_divide(Operand self, Operand other) -> Tensor", inplace=True, out=True)
+def true_divide(self, other):
+    """``self / other`` in floating point, also for integers."""
+    return ops._div(self, other)
 
 
 def _floor_divide_float(x, y):
     """The floor of the exact quotient: the rounded one may have crossed an integer."""
     rest = fmod_(x, y)
-    quotient = (x - rest) / y
-    quotient = select((rest != T(0)) & ((rest < T(0)) != (y < T(0))), quotient - T(1), quotient)
-    whole = floor_(quotient)
-    whole = select(quotient - whole > 0.5, whole + T(1), whole)
-    whole = select(quotient == T(0), copysign_(T(0), x / y), whole)
+    exact = (x - rest) / y
+    exact = select((rest != T(0)) & ((rest < T(0)) != (y < T(0))), exact - T(1), exact)
+    whole = floor_(exact)
+    whole = select(exact - whole > 0.5, whole + T(1), whole)
+    whole = select(exact == T(0), copysign_(T(0), x / y), whole)
     return select(y == T(0), x / y, whole)
 
 
@@ -109,7 +115,7 @@ def floor_divide(self, other):
 def div(self, other, rounding_mode):
     """``self / other``: exact, or rounded toward zero (``"trunc"``) or down (``"floor"``)."""
     if rounding_mode is None:
-        return ops.true_divide(self, other)
+        return ops._div(self, other)
     if rounding_mode not in ("floor", "trunc"):
         raise RuntimeError("div expected rounding_mode to be one of None, 'trunc', or 'floor' but "
                            f"found '{rounding_mode}'")
@@ -197,3 +203,34 @@ def reciprocal(x):
 @reciprocal.gradient("self")
 def _(grad, result):
     return -grad * conjugate(result * result)
+
+
+def _gcd_integer(x, y):
+    """Euclid's algorithm; not negative."""
+    a, b = np.int64(x), np.int64(y)
+    while b != 0:
+        a, b = b, _remainder_integer(a, b)
+    return abs(a)
+
+
+def _lcm_integer(x, y):
+    common = _gcd_integer(x, y)
+    if common == 0:
+        return common
+    return abs(np.int64(x) // common * np.int64(y))
+
+
+_gcd = typed("gcd", i8=_gcd_integer)
+_lcm = typed("lcm", i8=_lcm_integer)
+
+
+@pointwise("gcd(Tensor self, Tensor other) -> Tensor", dtype=integers_only, differentiable=False)
+def gcd(x, y):
+    """Greatest common divisor of integers; 0 for two zeros."""
+    return _gcd(x, y)
+
+
+@pointwise("lcm(Tensor self, Tensor other) -> Tensor", dtype=integers_only, differentiable=False)
+def lcm(x, y):
+    """Least common multiple of integers, not negative."""
+    return _lcm(x, y)

@@ -254,3 +254,9 @@ def float_power(self, exponent):
         return complex(value) if complex_ else float(value)
 
     return ops.pow(widened(self), widened(exponent))
+
+
+@composite("ldexp(Tensor self, Tensor other) -> Tensor", inplace=True, out=True)
+def ldexp(self, other):
+    """``self * 2 ** other``."""
+    return self * ops.pow(2.0, other)

@@ -1,4 +1,6 @@
 """Reading and writing along one dimension by index: gather, scatter, index_select, index_add, ..."""
+import math
+
 from ...kernels import indexing as kernels
 from ...runtime import dtypes
 from ..base import TensorBase, empty, numel, wrap_dim
@@ -46,12 +48,12 @@ def gather(self, dim, index, sparse_grad):
     RuntimeError for an index outside ``[0, size)``.
     """
     d = wrap_dim(dim, len(self._shape), "gather")
-    _need_index("gather", index)
-    _same_device("gather", self, index)
     shape = index._shape
     out = empty(shape, self.dtype, self._storage.device)
     if numel(index) == 0:
         return out
+    _need_index("gather", index)
+    _same_device("gather", self, index)
     self, index = _as_vector(self), _as_vector(index)
     if len(self._shape) != len(index._shape):
         raise RuntimeError("Index tensor must have the same number of dimensions as input tensor")
@@ -200,10 +202,112 @@ def _(grad, dim, index):
 
 
 @updating("_scatter_reduced(Tensor self, int dim, Tensor index, Tensor src, str mode) -> Tensor",
-          method=False, differentiable=False)
+          method=False)
 def _scatter_reduced(self, dim, index, src, mode):
     """``self`` combined with ``src`` where ``index`` says, by product, maximum or minimum."""
     return _scatter("scatter", self, dim, index, src, mode)
+
+
+@_scatter_reduced.gradient("self", "src")
+def _(grad, self, dim, index, src, mode, result):
+    if mode == "prod":
+        return _product_gradients(grad, self, dim, index, src, result)
+    mine = ops.to_dtype(ops.eq(self, result), grad.dtype)
+    theirs = ops.to_dtype(ops.eq(src, ops.gather(result, dim, index)), grad.dtype)
+    share = grad / ops.scatter_add(mine, dim, index, theirs)       # equal extremes share
+    return mine * share, theirs * ops.gather(share, dim, index)
+
+
+def _product_gradients(grad, self, dim, index, src, result):
+    """Each factor's gradient is the product of the others; a lone zero gets that of the rest."""
+    full = ops.masked_fill(self, ops.eq(self, 0), 1)
+    grad_self = grad * ops._scatter_reduced(full, dim, index, src, "prod") / full
+    zero = ops.eq(src, 0)
+    zeros = ops.scatter_add(ops.zeros_like(self), dim, index, ops.to_dtype(zero, self.dtype))
+    lone = ops.logical_and(zero, ops.eq(ops.gather(zeros, dim, index), 1))
+    without = ops._scatter_reduced(self, dim, index, ops.masked_fill(src, lone, 1), "prod")
+    others = ops.gather(grad * result, dim, index) / ops.masked_fill(src, zero, 1)
+    return grad_self, ops.where(lone, ops.gather(grad * without, dim, index), others)
+
+
+def _identity(mode, dtype):
+    """The number that changes nothing when combined with others."""
+    if mode in ("sum", "mean", "prod"):
+        return 1 if mode == "prod" else 0
+    if dtype is dtypes.bool_:
+        return mode == "amin"
+    if dtype.category == dtypes.INT:
+        bits = 8 * dtype.itemsize - dtype.is_signed
+        low, high = (-(1 << bits) if dtype.is_signed else 0), (1 << bits) - 1
+    else:
+        low, high = -math.inf, math.inf
+    return low if mode == "amax" else high
+
+
+@composite("scatter_reduce(Tensor self, int dim, Tensor index, Tensor src, str reduce, *, "
+           "bool include_self=True, Tensor? out=None) -> Tensor")
+def scatter_reduce(self, dim, index, src, reduce, include_self):
+    """``self`` combined with ``src`` where ``index`` says: ``reduce`` is "sum", "prod", "mean",
+    "amax" or "amin". Without ``include_self`` the old values of those elements do not count.
+    """
+    if reduce not in ("sum", "prod", "mean", "amax", "amin"):
+        raise RuntimeError("reduce argument must be either sum, prod, mean, amax or amin, got "
+                           f"{reduce}")
+    d = wrap_dim(dim, len(self._shape), "scatter_reduce")
+    _check_scatter("scatter", _as_vector(self), d, _as_vector(index), _as_vector(src))
+    base = self
+    if not include_self:
+        base = ops.scatter(self, d, index, _identity(reduce, self.dtype))
+    if reduce in ("sum", "mean"):
+        total = ops.scatter_add(base, d, index, src)
+        return total if reduce == "sum" else _divided(total, d, index, src, include_self)
+    return ops._scatter_reduced(base, d, index, src, reduce)
+
+
+def _divided(total, d, index, src, include_self):
+    """Sums divided by how many numbers went into each."""
+    counts = ops.ones_like(total.detach())
+    if not include_self:
+        counts = ops.scatter(counts, d, index, 0)
+    counts = ops.scatter_add(counts, d, index, ops.ones_like(src.detach()))
+    counts = ops.masked_fill(counts, ops.eq(counts, 0), 1)
+    if total.dtype.category < dtypes.FLOAT:
+        return ops.div(total, counts, rounding_mode="floor")
+    return total / counts
+
+
+@composite("scatter_reduce_(Tensor self, int dim, Tensor index, Tensor src, str reduce, *, "
+           "bool include_self=True) -> Tensor")
+def scatter_reduce_(self, dim, index, src, reduce, include_self):
+    """``scatter_reduce`` into ``self``."""
+    return ops.copy_(self, ops.scatter_reduce(ops.clone(self), dim, index, src, reduce,
+                                              include_self=include_self))
+
+
+@composite("index_reduce(Tensor self, int dim, Tensor index, Tensor source, str reduce, *, "
+           "bool include_self=True, Tensor? out=None) -> Tensor")
+def index_reduce(self, dim, index, source, reduce, include_self):
+    """``self`` with the slices of ``source`` combined into those that ``index`` names: ``reduce`` is
+    "prod", "mean", "amax" or "amin"."""
+    if reduce not in ("prod", "mean", "amax", "amin"):
+        raise RuntimeError("reduce argument must be either prod, mean, amax or amin, got "
+                           f"{reduce}")
+    d = wrap_dim(dim, len(self._shape), "index_reduce")
+    if source.dtype is not self.dtype:
+        raise RuntimeError(f"index_reduce_(): self ({_scalar_name(self.dtype)}) and source "
+                           f"({_scalar_name(source.dtype)}) must have the same scalar type")
+    _check_slices("index_reduce", self, d, index, source)
+    shape = [numel(index) if k == d else 1 for k in range(len(source._shape))]
+    spread = ops.expand(ops.reshape(index, shape), source._shape)
+    return ops.scatter_reduce(self, d, spread, source, reduce, include_self=include_self)
+
+
+@composite("index_reduce_(Tensor self, int dim, Tensor index, Tensor source, str reduce, *, "
+           "bool include_self=True) -> Tensor")
+def index_reduce_(self, dim, index, source, reduce, include_self):
+    """``index_reduce`` into ``self``."""
+    return ops.copy_(self, ops.index_reduce(ops.clone(self), dim, index, source, reduce,
+                                            include_self=include_self))
 
 
 def _overloaded_scatter(suffix):
@@ -423,8 +527,8 @@ def _(grad, dim, index):
 
 @index_fill.gradient("value")
 def _(grad, dim, index):
-    wrapped = ops.where(ops.lt(index, 0), ops.add(index, grad._shape[dim] if grad._shape else 1), index)
-    return ops.sum(ops.index_select(grad, dim, wrapped))
+    chosen = ops.index_fill(ops.zeros_like(grad), dim, index, 1)      # each slice once
+    return ops.sum(grad * chosen)
 
 
 @composite("take_along_dim(Tensor self, Tensor indices, int? dim=None, *, Tensor? out=None) -> Tensor")

@@ -74,30 +74,9 @@ def linalg_cholesky(self, upper):
     return result
 
 
-def _constant(array, dtype, device):
-    """A NumPy matrix as a new tensor."""
-    result = empty(array.shape, dtype, device)
-    if device is not META and array.size:
-        _numpy(result)[0] = array
-    return result
-
-
-def _triangle(tensor, lower, skip=0):
-    """The lower or upper triangle, zeros elsewhere, without ``skip`` diagonals next to it."""
-    ones = np.ones(tensor._shape[-2:], bool)
-    mask = _constant(np.tril(ones, -skip) if lower else np.triu(ones, skip), dtypes.bool_,
-                     tensor._storage.device)
-    return ops.where(mask, tensor, 0)
-
-
 def _half_diagonal(matrix):
     """The lower triangle with the diagonal halved."""
-    return _triangle(matrix, True) - 0.5 * _diagonal(matrix)
-
-
-def _diagonal(matrix):
-    """The diagonal, zeros elsewhere."""
-    return _triangle(_triangle(matrix, True), False)
+    return ops.tril(matrix) - 0.5 * ops.diag_embed(ops.diagonal(matrix, 0, -2, -1))
 
 
 @linalg_cholesky.gradient("self")
@@ -153,7 +132,8 @@ def _(grad, self, result, upper, left, unitriangular, needs):
         return None, turned
     x = ops.adjoint(result)
     full = -(ops.matmul(turned, x) if left else ops.matmul(x, turned))
-    return _triangle(full, not upper, int(unitriangular)), turned
+    skip = int(unitriangular)
+    return ops.triu(full, skip) if upper else ops.tril(full, -skip), turned
 
 
 def _is_vector(a, b):
@@ -227,54 +207,88 @@ def linalg_inv(self):
     """Inverse of square matrices (..., n, n). ``linalg.LinAlgError`` if one is singular."""
     _square("linalg.inv", self)
     _lapack_type("linalg.inv", self)
-    eye = _constant(np.eye(self._shape[-1]), self.dtype, self._storage.device)
+    eye = ops.eye(self._shape[-1], dtype=self.dtype, device=self._storage.device)
     return ops.linalg_solve(self, ops.expand(eye, self._shape))
 
 
-@host("linalg_qr_reduced(Tensor self) -> (Tensor, Tensor)", method=False)
-def linalg_qr_reduced(self):
-    """Q (..., m, min(m, n)), orthonormal columns, and upper triangular R. LAPACK geqrf, orgqr."""
+@host("linalg_qr(Tensor self, str mode='reduced') -> (Tensor, Tensor)", method=False,
+      out=True)
+def linalg_qr(self, mode):
+    """Q with orthonormal columns and upper triangular R with ``A = Q R``. LAPACK geqrf, orgqr.
+
+    For A (..., m, n), ``mode`` "reduced" gives Q (..., m, min(m, n)), "complete" Q (..., m, m), "r"
+    an empty Q and R only.
+    """
+    if mode not in ("reduced", "complete", "r"):
+        raise RuntimeError(f"qr received unrecognized mode '{mode}' but expected one of 'reduced' "
+                           "(default), 'r', or 'complete'")
     if len(self._shape) < 2:
         raise RuntimeError("linalg.qr: The input tensor A must have at least 2 dimensions.")
     _lapack_type("linalg.qr", self)
-    m, n = self._shape[-2:]
-    small = min(m, n)
-    q = empty((*self._shape[:-1], small), self.dtype, self._storage.device)
-    r = empty((*self._shape[:-2], small, n), self.dtype, self._storage.device)
-    if q._storage.device is META or 0 in self._shape:
+    *batch, m, n = self._shape
+    inner = m if mode == "complete" else min(m, n)
+    device = self._storage.device
+    q = empty((0,) if mode == "r" else (*batch, m, inner), self.dtype, device)
+    r = empty((*batch, inner, n), self.dtype, device)
+    if device is META or 0 in r._shape and 0 in q._shape:
         return q, r
     from scipy.linalg import qr
-    for source, to_q, to_r in zip(_numpy(contiguous(self)), _numpy(q), _numpy(r), strict=True):
-        to_q[...], to_r[...] = qr(source, mode="economic", check_finite=False)
+    to_q = [None] * product(batch) if mode == "r" else _numpy(q)
+    words = {"reduced": "economic", "complete": "full", "r": "economic"}
+    for source, left, right in zip(_numpy(contiguous(self)), to_q, _numpy(r), strict=True):
+        # an empty matrix has nothing to factor: Q is the identity
+        found = qr(source, mode=words[mode], check_finite=False) if source.size else (
+            np.eye(m, inner), right)
+        right[...] = found[1]
+        if left is not None:
+            left[...] = found[0]
     return q, r
 
 
-@linalg_qr_reduced.gradient("self")
-def _(grad0, grad1, result0, result1):
-    # Walter, Lehmann, Lamour, On evaluating higher-order derivatives of the QR decomposition
-    # (2012), for m >= n: M = R gR^H - gQ^H Q, gA = (gQ + Q copyltu(M)) R^-H
-    q, r = result0, result1
-    if r._shape[-2] != r._shape[-1]:
-        raise RuntimeError("linalg.qr: the derivative is defined only for matrices with at least "
-                           f"as many rows as columns, got {q._shape[-2]} by {r._shape[-1]}")
-    total = None
-    if grad1 is not None:
-        total = ops.matmul(r, ops.adjoint(grad1))
-    if grad0 is not None:
-        turned = ops.matmul(ops.adjoint(grad0), q)
-        total = -turned if total is None else total - turned
-    lower = _triangle(total, True, 1)
-    mirrored = lower + ops.adjoint(lower) + _diagonal(total)
-    inside = ops.matmul(q, mirrored)
-    inside = inside if grad0 is None else grad0 + inside
+def _square_qr_gradient(q, r, grad_q, grad_r):
+    """The gradient of A = Q R with square R; a gradient that is None counts as zero.
+
+    Walter, Lehmann, Lamour, On evaluating higher-order derivatives of the QR decomposition (2012):
+    with M = R gR^H - gQ^H Q, gA = (gQ + Q copyltu(M)) R^-H.
+    """
+    total = 0.0
+    if grad_r is not None:
+        total = ops.matmul(r, ops.adjoint(grad_r))
+    if grad_q is not None:
+        total = total - ops.matmul(ops.adjoint(grad_q), q)
+    lower = ops.tril(total, -1)
+    diagonal = ops.diagonal(total, 0, -2, -1)
+    if total.dtype.is_complex:
+        diagonal = ops.to_dtype(ops.real(diagonal), total.dtype)
+    inside = ops.matmul(q, lower + ops.adjoint(lower) + ops.diag_embed(diagonal))
+    inside = inside if grad_q is None else grad_q + inside
     return ops.linalg_solve_triangular(ops.adjoint(r), inside, upper=False, left=False)
 
 
-@composite("linalg_qr(Tensor self, str mode='reduced') -> (Tensor, Tensor)", method=False)
-def linalg_qr(self, mode):
-    """QR factorisation A = Q R; ``mode`` is "reduced" or "r" (Q is then empty)."""
-    if mode not in ("reduced", "r"):
-        raise RuntimeError(f"qr received unrecognized mode '{mode}' but expected one of 'reduced', "
-                           "'r'")
-    q, r = ops.linalg_qr_reduced(self)
-    return (ops.new_empty(q, (0,)), r) if mode == "r" else (q, r)
+@linalg_qr.gradient("self")
+def _(grad0, grad1, result0, result1, mode):
+    if mode == "r":
+        raise RuntimeError("linalg.qr: the derivative depends on Q, which is not computed when "
+                           "mode='r'; call it with mode='reduced'")
+    q, r = result0, result1
+    m, n = q._shape[-2], r._shape[-1]
+    if m > n and mode == "complete":
+        raise RuntimeError("The QR decomposition is not differentiable when mode='complete' and "
+                           "nrows > ncols")
+    if m >= n:
+        return _square_qr_gradient(q, r, grad0, grad1)
+    # A = (X, Y) = Q (U, V) with square U: Y = Q V depends on X through Q alone
+    u, v = ops.narrow(r, -1, 0, m), ops.narrow(r, -1, m, n - m)
+    if grad1 is None:
+        first = _square_qr_gradient(q, u, grad0, None)
+        return ops.pad(first, (0, n - m))
+    grad_u, grad_v = ops.narrow(grad1, -1, 0, m), ops.narrow(grad1, -1, m, n - m)
+    through = ops.matmul(q, ops.matmul(v, ops.adjoint(grad_v)))
+    grad_q = through if grad0 is None else grad0 + through
+    return ops.cat((_square_qr_gradient(q, u, grad_q, grad_u), ops.matmul(q, grad_v)), -1)
+
+
+@composite("qr(Tensor self, bool some=True) -> (Tensor, Tensor)", out=True)
+def qr(self, some):
+    """Q and R of ``A = Q R``, reduced if ``some``; see ``linalg.qr``."""
+    return ops.linalg_qr(self, "reduced" if some else "complete")

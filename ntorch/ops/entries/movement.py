@@ -3,8 +3,7 @@ from ...kernels import movement as kernels
 from ...runtime import dtypes
 from ..base import TensorBase, empty, numel, product, wrap_dim, wrap_dims
 from ..composite import composite, overloaded
-from ..dtype_rules import _scalar_name
-from ..grids import GRAIN, grid, raw, reshaped, rows_grain, sides
+from ..grids import grid, raw, reshaped, rows_grain, write_out
 from ..registry import ops
 from ..structured import as_dtype, contiguous, run, structured
 
@@ -69,11 +68,6 @@ def _(grad, tensors, dim):
     return tuple(pieces)
 
 
-def _into(op, out, result):
-    from ..grids import write_out
-    return write_out(op, out, result)
-
-
 def _join(name, doc, build):
     def join(tensors, dim=0, *, out=None, **keywords):
         dim = keywords.get("axis", dim)
@@ -81,7 +75,7 @@ def _join(name, doc, build):
             raise TypeError(f"{name}(): argument 'tensors' (position 1) must be tuple of Tensors, not "
                             "Tensor")
         result = build(tuple(tensors), dim)
-        return result if out is None else _into(name, out, result)
+        return result if out is None else write_out(name, out, result)
     join.__name__, join.__doc__ = name, doc
     aliases = {"cat": ("concat", "concatenate")}.get(name, ())
     return overloaded(name, method=False, out=True, aliases=aliases)(join)
@@ -138,7 +132,7 @@ def _stack_family(name, ndim, dim_of, doc, aliases=()):
             raise RuntimeError(f"{name} expects a non-empty TensorList")
         made = [_at_least(t, ndim) for t in tensors]
         result = ops._cat(made, dim_of(made[0]))
-        return result if out is None else _into(name, out, result)
+        return result if out is None else write_out(name, out, result)
     join.__name__, join.__doc__ = name, doc
     overloaded(name, method=False, out=True, aliases=aliases)(join)
 
@@ -155,7 +149,7 @@ def column_stack(tensors, *, out=None):
     """Tensors joined along the second dimension, vectors as columns."""
     made = [ops.reshape(t, (numel(t), 1)) if len(t._shape) <= 1 else t for t in tensors]
     result = ops._cat(made, 1)
-    return result if out is None else _into("column_stack", out, result)
+    return result if out is None else write_out("column_stack", out, result)
 
 
 @structured("flip(Tensor self, int[] dims) -> Tensor", varargs=True)
@@ -392,7 +386,7 @@ def select_scatter(self, src, dim, index):
 
 
 @composite("slice_scatter(Tensor self, Tensor src, int dim=0, int? start=None, int? end=None, "
-           "int step=1) -> Tensor")
+           "int step=1, *, Tensor? out=None) -> Tensor")
 def slice_scatter(self, src, dim, start, end, step):
     """``self`` with ``src`` in place of a slice along ``dim``."""
     return _scattered(self, src, lambda t: ops.slice(t, dim, start, end, step))
@@ -432,7 +426,6 @@ def meshgrid(*tensors, indexing="ij"):
     grids = [ops.expand(ops.reshape(t, [shape[d] if k == d else 1 for k in range(len(shape))]), shape)
              for d, t in enumerate(vectors)]
     if swap:
-        grids = [ops.transpose(g, 0, 1) for g in grids]
         grids[0], grids[1] = grids[1], grids[0]
     return tuple(grids)
 
@@ -462,9 +455,6 @@ def block_diag(*tensors):
         rows.append(ops.pad(block, (start, width - start - block._shape[1])))
         start += block._shape[1]
     return ops._cat(rows, 0)
-
-
-__all__ = ["GRAIN", "_scalar_name", "sides"]
 
 
 from . import padding  # noqa: E402, F401 - the other half of this room

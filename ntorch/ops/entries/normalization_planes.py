@@ -51,16 +51,22 @@ class _Layout:
         return self.members(reshaped(repeated, (self.planes,)))
 
 
+def _transposed(x, shape):
+    """The row-major transpose of a matrix, seen with another shape."""
+    n, c = x._shape
+    out = empty((c, n), x.dtype, x._storage.device)
+    run(kernels.transpose, [("C", x), ("C", out)], n=c, grain=grain(n))
+    return reshaped(out, shape)
+
+
 def _turned(x):
     """(N, C) as (1, C, N): one position per plane would leave nothing to vectorise over."""
     n, c = x._shape[:2]
-    flat = reshaped(x, (n, c))
-    return reshaped(contiguous(_strided(flat, (c, n), (1, c))), (1, c, n))
+    return _transposed(reshaped(x, (n, c)), (1, c, n))
 
 
 def _turned_back(out, shape):
-    c, n = out._shape[1:]
-    return reshaped(contiguous(_strided(out, (n, c), (1, n))), shape)
+    return _transposed(reshaped(out, out._shape[1:]), shape)
 
 
 def _is_turned(shape):

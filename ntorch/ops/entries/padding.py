@@ -55,13 +55,26 @@ def _check_border(mode, d, size, before, after, ndim):
                            f"dimension {d} has size 0")
 
 
+def _sources(n, before, after, mode):
+    """Which element each padded place shows, where some are cut off."""
+    places = []
+    for at in range(-before, n + after):
+        if mode == "reflect" and n > 1:
+            at %= 2 * n - 2
+            at = min(at, 2 * n - 2 - at)
+        places.append(min(max(at, 0), n - 1))
+    return ops.tensor(places, dtype=dtypes.int64)
+
+
 def _bordered(self, d, before, after, mode):
     """One dimension padded: pieces of the tensor joined along it."""
     n = self._shape[d]
     _check_border(mode, d, n, before, after, len(self._shape))
-    if before < 0 or after < 0:
+    if (before < 0 or after < 0) and mode == "circular":     # what is left is what wraps around
         self = ops.slice(self, d, max(-before, 0), n - max(-after, 0))
         before, after, n = max(before, 0), max(after, 0), self._shape[d]
+    if before < 0 or after < 0:
+        return ops.index_select(self, d, _sources(n, before, after, mode))
     if not before and not after:
         return self
     left = right = None

@@ -11,7 +11,9 @@ from ..base import TensorBase, broadcast_shapes, empty, integer
 from ..composite import overloaded
 from ..dtype_rules import _scalar_name
 from ..generator import chosen
+from ..grids import write_out
 from ..registry import ops
+from ..structured import structured
 from .factories import check_dtype, finish, sizes_of
 
 
@@ -149,15 +151,33 @@ def normal(mean, std=1.0, size=None, *, generator=None, out=None, dtype=None, la
     if not tensors:
         raise TypeError("normal() received an invalid combination of arguments - got (float, float):"
                         " expected a Tensor of means or deviations, or a size")
+    result = ops._normal_of(mean, std, generator=generator)
+    return result if out is None else write_out("normal", out, result)
+
+
+@structured("_normal_of(Operand mean, Operand std, *, Generator? generator=None) -> Tensor",
+            method=False)
+def _normal_of(mean, std, generator):
+    """Normal numbers with a mean and a deviation each; no gradient flows to them."""
+    tensors = [v for v in (mean, std) if isinstance(v, TensorBase)]
     shape = broadcast_shapes(*(t._shape for t in tensors))
-    kind = dtypes.float32
-    for index, tensor in enumerate(tensors):
-        kind = tensor.dtype if index == 0 else dtypes.promote_types(kind, tensor.dtype)
+    kind = tensors[0].dtype
+    for tensor in tensors[1:]:
+        kind = dtypes.promote_types(kind, tensor.dtype)
     _check_deviation(std)
-    result = _target("normal", shape, out, None if out is not None else kind, tensors[0].device)
-    ops.normal_(result, generator=chosen(generator, "normal"))
-    with_std = ops.mul(result, std) if isinstance(std, TensorBase) or std != 1 else result
-    return ops.copy_(result, ops.add(with_std, mean))
+    result = empty(shape, kind, tensors[0]._storage.device)
+    generator = chosen(generator, "normal")
+    if isinstance(std, TensorBase):
+        result = ops.mul(ops.normal_(result, generator=generator), std)
+    else:
+        ops.normal_(result, 0.0, std, generator=generator)
+    return ops.copy_(empty(shape, kind, result._storage.device), ops.add(result, mean))
+
+
+@_normal_of.gradient("mean", "std")
+def _(grad, needs):
+    zero = ops.zeros_like(grad)
+    return zero if needs["mean"] else None, zero if needs["std"] else None
 
 
 def _check_deviation(std):

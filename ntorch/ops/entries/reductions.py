@@ -7,6 +7,7 @@ from ...runtime import dtypes
 from ..base import Size, TensorBase, numel, wrap_dim, wrap_dims
 from ..composite import composite, overloaded
 from ..dtype_rules import floating, integers_to_int64, not_complex, same
+from ..outputs import write_out
 from ..reduction import reduction
 from ..registry import ops
 from ..structured import contiguous, empty, run, structured
@@ -118,10 +119,7 @@ def prod(input, dim=None, keepdim=False, *, dtype=None, out=None):
 
 
 def _into(out, result):
-    from ...eager import copy_into, prepare_out
-    prepare_out("out", out, result._shape, result.dtype, result.device)
-    copy_into("out", result, out)
-    return out
+    return write_out("reduction", out, result)
 
 
 @reduction("any(Tensor self, int[]? dim=None, bool keepdim=False, *, Tensor? out=None) -> Tensor",

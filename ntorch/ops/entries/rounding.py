@@ -1,5 +1,18 @@
 """Rounding to integers, pointwise. Integers pass through unchanged."""
-from ...kernels.stubs import ceil_, floor_, round_even, trunc_, typed
+import numpy as np
+
+from ...kernels.stubs import (
+    bits_f32_to_i32,
+    bits_f64_to_i64,
+    bits_i32_to_f32,
+    bits_i64_to_f64,
+    ceil_,
+    floor_,
+    round_even,
+    select,
+    trunc_,
+    typed,
+)
 from ...runtime import dtypes
 from ..composite import composite
 from ..dtype_rules import floats_only, not_bool, not_complex
@@ -108,3 +121,37 @@ def frac(x):
 @frac.gradient("self")
 def _(grad):
     return grad
+
+
+def _nextafter_f32(x, y):
+    bits = np.int64(bits_f32_to_i32(x))
+    upward = (y > x) == (x > np.float32(0.0))       # away from zero: the magnitude grows
+    stepped = bits_i32_to_f32(np.int32(bits + select(upward, 1, -1)))
+    smallest = bits_i32_to_f32(np.int32(1))
+    stepped = select(x == np.float32(0.0), select(y > x, smallest, -smallest), stepped)
+    return select((x != x) | (y != y), x + y, select(x == y, y, stepped))
+
+
+def _nextafter_f64(x, y):
+    bits = bits_f64_to_i64(x)
+    upward = (y > x) == (x > 0.0)
+    stepped = bits_i64_to_f64(bits + select(upward, 1, -1))
+    smallest = bits_i64_to_f64(np.int64(1))
+    stepped = select(x == 0.0, select(y > x, smallest, -smallest), stepped)
+    return select((x != x) | (y != y), x + y, select(x == y, y, stepped))
+
+
+_nextafter = typed("nextafter", f4=_nextafter_f32, f8=_nextafter_f64)
+
+
+def _whole_floats(promoted):
+    if promoted.is_half:
+        raise NotImplementedError(f"not implemented for '{promoted.name}', whose neighbours are "
+                                  "not those of the type that kernels calculate in")
+    return floats_only(not_complex(promoted)[0])
+
+
+@pointwise("nextafter(Tensor self, Tensor other) -> Tensor", dtype=_whole_floats)
+def nextafter(x, y):
+    """The next number after ``self`` in the direction of ``other``."""
+    return _nextafter(x, y)

@@ -1,0 +1,95 @@
+"""Checks of tensors that are written: dtype, shape, device, overlap; and the writing itself."""
+import warnings
+
+from ..runtime import dtypes
+from . import base
+from .base import TensorBase
+from .dtype_rules import _scalar_name
+from .registry import ops
+
+
+def check_castable(op, source, target):
+    """RuntimeError unless a result of type ``source`` may be written into ``target``."""
+    if not dtypes.can_cast(source, target):
+        raise RuntimeError(f"result type {_scalar_name(source)} can't be cast to the desired output "
+                           f"type {_scalar_name(target)}")
+
+
+def check_writable(op, tensor):
+    """RuntimeError if two elements of ``tensor`` share memory: writing to it has no meaning."""
+    for size, stride in zip(tensor._shape, tensor._strides, strict=True):
+        if stride == 0 and size > 1:
+            raise RuntimeError(
+                f"unsupported operation: more than one element of the written-to tensor refers to a "
+                f"single memory location. Please clone() the tensor before performing the operation "
+                f"({op}).")
+
+
+def overlap_error(op):
+    """The error for outputs that overlap inputs in part."""
+    return RuntimeError("unsupported operation: some elements of the input tensor and the written-to "
+                        "tensor refer to a single memory location. Please clone() the tensor before "
+                        f"performing the operation ({op}).")
+
+
+def _span(tensor):
+    last = sum((size - 1) * stride for size, stride in
+               zip(tensor._shape, tensor._strides, strict=True))
+    return tensor._address, tensor._address + (last + 1) * tensor.dtype.itemsize
+
+
+def check_no_partial_overlap(op, out, inputs):
+    """RuntimeError if ``out`` shares some memory with an input without being the same view."""
+    if not base.numel(out):
+        return
+    low, high = _span(out)
+    for tensor in inputs:
+        if not isinstance(tensor, TensorBase) or not base.numel(tensor):
+            continue
+        if tensor._storage is not out._storage:
+            continue
+        same = (tensor._address == out._address and tensor._strides == out._strides
+                and tensor._shape == out._shape)
+        start, end = _span(tensor)
+        if not same and low < end and start < high and _really_overlaps(out, tensor):
+            raise overlap_error(op)
+
+
+def _really_overlaps(a, b):
+    """False only for views that interleave without touching (odd and even elements)."""
+    if a._strides == b._strides and a._strides:
+        step = min((s for s in a._strides if s), default=1)
+        return (a._address - b._address) // a.dtype.itemsize % step == 0
+    return True
+
+
+def copy_into(op, result, out):
+    """Write ``result`` into ``out``, which has its shape already."""
+    if result is not out:
+        ops.copy_(out, result)
+
+
+def prepare_out(op, out, shape, dtype, device):
+    """Resize ``out`` to ``shape`` if it must be, warning when it held something, as torch does."""
+    if not isinstance(out, TensorBase):
+        raise TypeError(f"{op}(): argument 'out' must be Tensor, not {type(out).__name__}")
+    check_castable(op, dtype, out.dtype)
+    if out._storage.device is not device:
+        raise RuntimeError(f"{op}: Expected out tensor to be on device {device}, but got "
+                           f"{out._storage.device} instead")
+    if tuple(out._shape) != tuple(shape):
+        if base.numel(out):
+            warnings.warn(
+                f"An output with one or more elements was resized since it had shape "
+                f"{list(out._shape)}, which does not match the required output shape {list(shape)}. "
+                "This behavior is deprecated, and in a future PyTorch release outputs will not be "
+                "resized unless they have zero elements.", stacklevel=4)
+        out.resize_(shape)
+    check_writable(op, out)
+
+
+def write_out(op, out, result):
+    """The ``out=`` form of an entry that computes a fresh ``result``: resize, copy, return ``out``."""
+    prepare_out(op, out, result._shape, result.dtype, result._storage.device)
+    copy_into(op, result, out)
+    return out
