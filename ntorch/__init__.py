@@ -46,7 +46,7 @@ _PLACES = {
     **dict.fromkeys(("is_tensor", "is_storage", "is_floating_point", "is_complex", "numel", "typename",
                      "result_type", "set_default_dtype", "set_default_tensor_type", "set_num_threads",
                      "get_num_threads", "set_num_interop_threads", "get_num_interop_threads",
-                     "set_flush_denormal", "broadcast_shapes", "broadcast_tensors", "finfo", "iinfo",
+                     "set_flush_denormal", "broadcast_shapes", "finfo", "iinfo",
                      "is_same_size", "is_nonzero", "is_inference", "is_signed", "from_dlpack",
                      "get_default_device", "use_deterministic_algorithms", "is_conj",
                      "compiled_with_cxx11_abi", "set_warn_always"), "utilities"),
@@ -65,11 +65,16 @@ def can_cast(from_, to):
 
 def __getattr__(name):
     if name in _MODULES:
-        value = importlib.import_module(f"{__name__}.{name}")
+        try:
+            value = importlib.import_module(f"{__name__}.{name}")
+        except ModuleNotFoundError as error:
+            raise AttributeError(f"module 'ntorch' has no attribute {name!r}: {error}") from None
     elif name in _PLACES:
         value = getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
     elif name == "UntypedStorage":
         from .runtime.storage import Storage as value
+    elif name == "resize_as_":
+        value = Tensor.resize_as_
     elif name.startswith("__"):
         raise AttributeError(f"module 'ntorch' has no attribute {name!r}")
     else:

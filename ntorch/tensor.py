@@ -567,6 +567,14 @@ class Tensor(TensorBase, metaclass=_TensorMeta):
     def __delitem__(self, key):
         raise TypeError("Tensor does not support deleting items")
 
+    def where(self, condition, other):
+        """``self`` where ``condition`` holds, else ``other``."""
+        return ops.where(condition, self, other)
+
+    def polygamma(self, n):
+        """The ``n``-th derivative of digamma."""
+        return ops.polygamma(n, self)
+
     def __ipow__(self, other):
         return ops.pow_(self, other)
 

@@ -105,14 +105,6 @@ def broadcast_shapes(*shapes):
                            f"{[tuple(s) for s in tuples]}") from None
 
 
-def broadcast_tensors(*tensors):
-    """Views of the tensors with the shape they broadcast to."""
-    if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)):
-        tensors = tensors[0]
-    shape = base.broadcast_shapes(*[t.shape for t in tensors])
-    return tuple(ops.expand(t, shape) for t in tensors)
-
-
 def set_num_threads(n):
     """Use ``n`` threads for kernels, at least 1."""
     from .runtime import pool

@@ -2,6 +2,7 @@
 from ..ops.base import TensorBase
 from ..ops.registry import ops
 from .engine import make_grads, run_backward
+from .tensor_hooks import retain_grad
 
 
 def _tensors(value):
@@ -43,6 +44,7 @@ def backward(tensors, grad_tensors=None, retain_graph=None, create_graph=False, 
         for tensor in inputs:
             if not tensor._requires_grad:
                 raise RuntimeError("One of the differentiated Tensors does not require grad")
+            retain_grad(tensor)
     _check_roots(tensors)
     run_backward(tensors, grads, keep, create_graph, inputs, accumulate=True)
 

@@ -8,7 +8,6 @@ from ..ops.registry import ops
 from .graph import AccumulateGrad, edge_of, fit
 from .modes import state
 
-_queue_state = {"callbacks": None}
 
 
 def run_backward(tensors, grad_tensors, keep_graph, create_graph, inputs=None,
@@ -63,7 +62,7 @@ class _Run:
 
     def execute(self):
         """Visit nodes until none is ready; returns what was captured for ``inputs``."""
-        outer, _queue_state["callbacks"] = _queue_state["callbacks"], self.callbacks
+        outer, state.callbacks = state.callbacks, self.callbacks
         try:
             while self.ready:
                 _, _, node = heapq.heappop(self.ready)
@@ -71,7 +70,7 @@ class _Run:
             for callback in self.callbacks:
                 callback()
         finally:
-            _queue_state["callbacks"] = outer
+            state.callbacks = outer
         return self.captured
 
     def _visit(self, node):
@@ -85,10 +84,10 @@ class _Run:
         if any(g is not None for g in grads):
             try:
                 found = node.apply(grads)
+                _check_nan(node, found)
             except Exception as error:
                 _explain(node, error)
                 raise
-            _check_nan(node, found)
         else:
             found = (None,) * len(node.edges)
         if node.post_hooks:
@@ -153,10 +152,10 @@ def run_pre_hooks(node, grads):
     if node.pre_hooks:
         grads = list(grads)
         for number, hooks in node.pre_hooks.items():
-            for hook in list(hooks.values()):
+            for key in sorted(hooks):       # retain_grad's has the highest key: it sees the last value
                 if grads[number] is None:
                     break
-                got = hook(grads[number])
+                got = hooks[key](grads[number])
                 if got is not None:
                     grads[number] = _checked_hook_result(got, grads[number])
         grads = tuple(grads)
@@ -203,9 +202,9 @@ def _check_nan(node, found):
 
 def queue_callback(callback):
     """Run ``callback()`` when the present backward pass ends."""
-    if _queue_state["callbacks"] is None:
+    if state.callbacks is None:
         raise RuntimeError("Final callbacks can only be installed during backward pass.")
-    _queue_state["callbacks"].append(callback)
+    state.callbacks.append(callback)
 
 
 def make_grads(outputs, grads, op="grad"):

@@ -4,6 +4,7 @@
 gradient is wanted, attaches a node to the results.
 """
 import itertools
+import weakref
 
 from .. import eager
 from ..ops import base
@@ -93,6 +94,7 @@ class AccumulateGrad(Node):
         self.variable = variable
         self.outputs = ((variable._shape, variable.dtype, variable._storage.device),)
         self.sequence = 1 << 62        # as soon as it can: frees gradients early
+        self.pre_hooks = variable._hooks
 
     def apply(self, grads):
         from .accumulate import accumulate
@@ -111,6 +113,12 @@ class SavedTensor:
         self.version = tensor._storage.version
         self.is_output, self.number = is_output, number
         self.hooks = None
+        if tensor._inference:
+            raise RuntimeError("Inference tensors cannot be saved for backward. Please do not use "
+                               "Tensors created in inference mode in computation tracked by autograd. "
+                               "To work around this, you can make a clone to get a normal tensor and "
+                               "use it in autograd, or use `torch.no_grad()` instead of "
+                               "`torch.inference_mode()`.")
         if state.saved_hooks and state.saved_hooks[-1][0] is not None:
             self.hooks = state.saved_hooks[-1]
             self.packed = self.hooks[0](base.alias(tensor) if is_output else tensor)
@@ -154,9 +162,12 @@ def edge_of(tensor):
 
 def accumulator(tensor):
     """The AccumulateGrad node of a leaf."""
-    node = tensor._accumulator
+    # the graph owns it: a strong reference back would make every leaf a cycle, freed only by gc
+    reference = tensor._accumulator
+    node = reference() if reference is not None else None
     if node is None:
-        node = tensor._accumulator = AccumulateGrad(tensor)
+        node = AccumulateGrad(tensor)
+        tensor._accumulator = weakref.ref(node)
     return node
 
 
@@ -218,8 +229,10 @@ class EntryNode(Node):
         self.results = tuple((k, SavedTensor(results[k], True, k)) for k in self.record.results)
 
     def release(self):
-        self.arguments = self.results = None
-        self.released = True
+        # a node that keeps no tensor may run again, as in torch
+        if self.results or any(type(a) in (SavedTensor, list) for a in self.arguments):
+            self.arguments = self.results = None
+            self.released = True
 
     def apply(self, grads):
         if self.released:
@@ -445,3 +458,11 @@ def call_out(entry, arguments, out):
     for tensor in outs:
         tensor._storage.version += 1
     return result
+
+
+def __getattr__(name):
+    """The public names of ``torch.autograd.graph`` that live with the hooks on saved tensors."""
+    if name in ("saved_tensors_hooks", "save_on_cpu", "disable_saved_tensors_hooks"):
+        from . import saved
+        return getattr(saved, name)
+    raise AttributeError(f"module 'ntorch.autograd.graph' has no attribute {name!r}")

@@ -11,6 +11,7 @@ class _State(threading.local):
     create_graph = False
     anomaly = False
     saved_hooks = ()
+    callbacks = None        # what to run at the end of this thread's backward, while one runs
 
 
 state = _State()

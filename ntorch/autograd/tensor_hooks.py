@@ -9,7 +9,10 @@ def register_tensor_hook(tensor, hook):
         raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
     node = current_grad_fn(tensor)
     if node is None:
-        return register(accumulator(tensor).tensor_hooks(0), hook)
+        if tensor._hooks is None:       # they outlive the graph's node, which comes and goes
+            tensor._hooks = {0: {}}
+        accumulator(tensor).pre_hooks = tensor._hooks
+        return register(tensor._hooks[0], hook)
     return register(node.tensor_hooks(tensor._output_nr), hook)
 
 

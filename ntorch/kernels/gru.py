@@ -17,7 +17,7 @@ from .rnn import (
     multiply,
     next_part,
     previous_rows,
-    state_before,
+    row_before,
 )
 
 
@@ -59,9 +59,9 @@ def gru_forward(calls, gates, bias, offsets, sizes, hidden, out, inner, block, r
                 copy_row(out[at + r], hidden[first + r])
 
 
-def gru_forward_few(counters, weight, gates, bias, offsets, sizes, initial, hidden, out, inner, part,
-                    reverse, begin, end):
-    """``gru_forward`` for a few rows: threads share the hidden units, ``part`` of them at a time."""
+def gru_forward_few(counters, weight, gates, bias, offsets, sizes, initial, hidden, out, inner,
+                    part, reverse, begin, end):
+    """``gru_forward`` for a few rows: threads share the hidden units, ``part`` at a time."""
     size, steps = hidden.shape[1], sizes.shape[0]
     parts = (size + part - 1) // part
     for _ in range(begin, end):
@@ -73,7 +73,8 @@ def gru_forward_few(counters, weight, gates, bias, offsets, sizes, initial, hidd
             step = steps - 1 - step if reverse != 0 else step
             for r in range(sizes[step]):
                 at = offsets[step] + r
-                old = state_before(out, initial, offsets, sizes, step, r, reverse)
+                before = row_before(offsets, sizes, step, r, reverse)
+                old = out[before] if before >= 0 else initial[r]
                 dot_rows(weight, first, old, gates[at, first:last])
                 dot_rows(weight, size + first, old, gates[at, size + first:size + last])
                 candidate, new = inner[at, first:last], out[at, first:last]

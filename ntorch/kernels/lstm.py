@@ -17,12 +17,12 @@ from .rnn import (
     multiply,
     next_part,
     previous_rows,
-    state_before,
+    row_before,
 )
 
 
 def advance(gates, first, last, cell, full):
-    """Activate the gates of units ``[first, last)`` in place; new ``cell``, ``full = o tanh(cell)``."""
+    """Activate the gates of units ``[first, last)``; new ``cell``, ``full = o tanh(cell)``."""
     size, count = gates.shape[0] // 4, last - first
     i, f = gates[first:last], gates[size + first:size + last]
     g, o = gates[2 * size + first:2 * size + last], gates[3 * size + first:3 * size + last]
@@ -68,9 +68,9 @@ def lstm_forward(calls, gates, offsets, sizes, hidden, cell, out, cells, full, p
                 copy_row(out[at + r], hidden[first + r])
 
 
-def lstm_forward_few(counters, weight, gates, offsets, sizes, initial, hidden, cell, out, cells, part,
-                     reverse, begin, end):
-    """``lstm_forward`` for a few rows: threads share the hidden units, ``part`` of them at a time."""
+def lstm_forward_few(counters, weight, gates, offsets, sizes, initial, hidden, cell, out, cells,
+                     part, reverse, begin, end):
+    """``lstm_forward`` for a few rows: threads share the hidden units, ``part`` at a time."""
     size, steps = hidden.shape[1], sizes.shape[0]
     parts = (size + part - 1) // part
     for _ in range(begin, end):
@@ -82,7 +82,8 @@ def lstm_forward_few(counters, weight, gates, offsets, sizes, initial, hidden, c
             step = steps - 1 - step if reverse != 0 else step
             for r in range(sizes[step]):
                 at = offsets[step] + r
-                old = state_before(out, initial, offsets, sizes, step, r, reverse)
+                before = row_before(offsets, sizes, step, r, reverse)
+                old = out[before] if before >= 0 else initial[r]
                 for gate in range(0, 4 * size, size):
                     dot_rows(weight, gate + first, old, gates[at, gate + first:gate + last])
                 new, memory = out[at, first:last], cell[r, first:last]

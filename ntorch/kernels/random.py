@@ -267,11 +267,16 @@ def _philox_round(c0, c1, c2, c3, k0, k1):
     return np.uint32(high1 ^ c1 ^ k0), low1, np.uint32(high0 ^ c3 ^ k1), low0
 
 
+def _halves(word):
+    whole = np.uint64(word)
+    return np.uint32(whole & np.uint64(0xFFFFFFFF)), np.uint32(whole >> np.uint64(32))
+
+
 def philox(key, counter, stream):
     """Philox4x32-10: four 32-bit words of the 64-bit ``key``, ``counter`` and ``stream``."""
-    k0, k1 = np.uint32(key), np.uint32(np.uint64(key) >> np.uint64(32))
-    c0, c1 = np.uint32(counter), np.uint32(np.uint64(counter) >> np.uint64(32))
-    c2, c3 = np.uint32(stream), np.uint32(np.uint64(stream) >> np.uint64(32))
+    k0, k1 = _halves(key)
+    c0, c1 = _halves(counter)
+    c2, c3 = _halves(stream)
     for step in range(10):
         c0, c1, c2, c3 = _philox_round(c0, c1, c2, c3,
                                        np.uint32(k0 + np.uint32(step) * np.uint32(0x9E3779B9)),

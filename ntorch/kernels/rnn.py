@@ -23,7 +23,7 @@ TAKEN, DONE = 0, 16     # places of two counters, on cache lines of their own
 
 
 def pack_transposed(weight, panels, width, first, count):
-    """Pack rows ``[first, first + count)`` of ``weight`` as the columns of one panel, one by one."""
+    """Pack rows ``[first, first + count)`` of ``weight`` as the columns of one panel."""
     for j in range(count):
         row, to = weight[first + j], panels[j:]
         for k in range(row.shape[0]):
@@ -32,7 +32,7 @@ def pack_transposed(weight, panels, width, first, count):
 
 @functools.cache
 def pack_panels(lanes):
-    """``pack(weight, panels, width, transposed, begin, end)``: panels of ``weight`` or its transpose.
+    """``pack(weight, panels, width, transposed, begin, end)``: panels of a matrix or its transpose.
 
     ``width`` is a multiple of ``lanes``, the size of the squares that are transposed in registers.
     """
@@ -143,9 +143,9 @@ def dot_rows(weight, first, state, target):
 def next_part(counters, parts, steps):
     """Take the next part of a step, wait until it may begin; its number, or -1 after the last.
 
-    A few rows leave nothing to share out but the hidden units. Their parts are taken in the
-    order of steps, and one waits until all parts of the step before are done. Those are in the hands
-    of threads that run already, so this ends however many threads there are.
+    A few rows leave nothing to share out but the hidden units. Their parts are taken in the order
+    of steps, and one waits until all parts of the step before are done. Those are in the hands of
+    threads that run already, so this ends however many threads there are.
     """
     ticket = take_number(counters, TAKEN)
     if ticket >= parts * steps:
@@ -163,12 +163,12 @@ def is_last(sizes, step, row, reverse):
     return step + 1 == sizes.shape[0] or sizes[step + 1] <= row
 
 
-def state_before(out, initial, offsets, sizes, step, row, reverse):
-    """The hidden state that a row starts a step from."""
+def row_before(offsets, sizes, step, row, reverse):
+    """Where the output of a row's step before lies; -1 if its sequence begins with this step."""
     before = step + 1 if reverse != 0 else step - 1
     if before >= 0 and before < sizes.shape[0] and row < sizes[before]:
-        return out[offsets[before] + row]
-    return initial[row]
+        return offsets[before] + row
+    return -1
 
 
 def copy_row(source, target):
@@ -229,9 +229,9 @@ def rnn_forward(calls, out, offsets, sizes, hidden, relu, block, reverse, begin,
                 copy_row(out[at + r], hidden[first + r])
 
 
-def rnn_forward_few(counters, weight, out, offsets, sizes, initial, hidden, relu, part, reverse, begin,
-                    end):
-    """``rnn_forward`` for a few rows: threads share the hidden units, ``part`` of them at a time."""
+def rnn_forward_few(counters, weight, out, offsets, sizes, initial, hidden, relu, part, reverse,
+                    begin, end):
+    """``rnn_forward`` for a few rows: threads share the hidden units, ``part`` at a time."""
     size, steps = hidden.shape[1], sizes.shape[0]
     parts = (size + part - 1) // part
     for _ in range(begin, end):
@@ -243,7 +243,8 @@ def rnn_forward_few(counters, weight, out, offsets, sizes, initial, hidden, relu
             step = steps - 1 - step if reverse != 0 else step
             for r in range(sizes[step]):
                 new = out[offsets[step] + r, first:last]
-                old = state_before(out, initial, offsets, sizes, step, r, reverse)
+                at = row_before(offsets, sizes, step, r, reverse)
+                old = out[at] if at >= 0 else initial[r]
                 dot_rows(weight, first, old, new)
                 if relu != 0:
                     relu_row(new)

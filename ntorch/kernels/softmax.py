@@ -9,7 +9,18 @@ import numpy as np
 from .math import log
 from .math32 import LN2_HI, LN2_LO, LOG2_E, reduced_expm1
 from .math64 import exp_f64
-from .stubs import T, bits_i32_to_f32, fma, maxnum, round_even, select, typed
+from .stubs import (
+    T,
+    bits_f32_to_i32,
+    bits_f64_to_i64,
+    bits_i32_to_f32,
+    bits_i64_to_f64,
+    fma,
+    maxnum,
+    round_even,
+    select,
+    typed,
+)
 
 LOWEST = float("-inf")
 LEAST = -88.0
@@ -28,12 +39,42 @@ def exp_below_f32(x):
 exp = typed("exp", f4=exp_below_f32, f8=exp_f64)
 
 
+def key_f32(x):
+    """An int32 that orders like ``x``: negative numbers have their other bits flipped."""
+    bits = bits_f32_to_i32(x)
+    return bits ^ ((bits >> np.int32(31)) & np.int32(0x7FFFFFFF))
+
+
+def key_f64(x):
+    """An int64 that orders like ``x``."""
+    bits = bits_f64_to_i64(x)
+    return bits ^ ((bits >> 63) & 0x7FFFFFFFFFFFFFFF)
+
+
+def from_key_f32(like, key):
+    """The float32 whose key this is."""
+    return bits_i32_to_f32(key ^ ((key >> np.int32(31)) & np.int32(0x7FFFFFFF)))
+
+
+def from_key_f64(like, key):
+    """The float64 whose key this is."""
+    return bits_i64_to_f64(key ^ ((key >> 63) & 0x7FFFFFFFFFFFFFFF))
+
+
+key_of = typed("key_of", f4=key_f32, f8=key_f64)
+from_key = typed("from_key", f4=from_key_f32, f8=from_key_f64)
+
+
 def row_max(x):
-    """Largest element of a row; NaN is passed over (the sum of exponentials brings it back)."""
-    best = T(LOWEST)
+    """Largest element of a row of at least one; a NaN comes out as NaN or is passed over.
+
+    Integers of the same order are compared: without the assumption that there is no NaN, a maximum
+    of floats is a chain of dependent steps.
+    """
+    best = key_of(x[0])
     for i in range(x.shape[0]):
-        best = maxnum(best, x[i])
-    return best
+        best = max(best, key_of(x[i]))
+    return from_key(x[0], best)
 
 
 def softmax_rows(x, out, begin, end):

@@ -117,12 +117,6 @@ def copysign_(x, y):
 
 
 @stub
-def fmod_(x, y):
-    """``x - y * trunc(x / y)``, exact, with the sign of ``x``; NaN if ``y`` is 0 or ``x`` infinite."""
-    return type(x)(np.fmod(x, y))
-
-
-@stub
 def fma(a, b, c):
     """``a * b + c`` rounded once (the pure Python form rounds from float64)."""
     return type(a)(float(a) * float(b) + float(c))

@@ -49,17 +49,50 @@ def normal_(tensor, mean=0.0, std=1.0, generator=None):
 
 
 def trunc_normal_(tensor, mean=0.0, std=1.0, a=-2.0, b=2.0, generator=None):
-    """Values of a normal distribution cut to ``[a, b]``, by inverting its distribution function."""
+    """Values of a normal distribution cut to ``[a, b]``, by rejection.
+
+    Where the interval holds more than 0.3 of the distribution, normal numbers are drawn until they
+    lie inside; else uniform ones are accepted in proportion to the density.
+    """
+    if tensor.is_meta:
+        return tensor
     if mean < a - 2 * std or mean > b + 2 * std:
         warnings.warn("mean is more than 2 std from [a, b] in nn.init.trunc_normal_. The "
                       "distribution of values may be incorrect.", stacklevel=2)
-    low, high = _normal_cdf((a - mean) / std), _normal_cdf((b - mean) / std)
+    inside = _normal_cdf((b - mean) / std) - _normal_cdf((a - mean) / std)
     with ntorch.no_grad():
-        tensor.uniform_(2 * low - 1, 2 * high - 1, generator=generator)
-        tensor.erfinv_()
-        tensor.mul_(std * math.sqrt(2.0))
-        tensor.add_(mean)
-        return tensor.clamp_(min=a, max=b)
+        if inside > 0.3:
+            return _redrawn_normals(tensor, mean, std, a, b, generator)
+        return _thinned_uniforms(tensor, mean, std, a, b, generator)
+
+
+def _redrawn_normals(tensor, mean, std, a, b, generator):
+    # whole tensors are drawn again, not only what was rejected: the stream stays torch's
+    low, high = tensor.new_tensor(a).item(), tensor.new_tensor(b).item()
+    result = tensor.normal_(mean, std, generator=generator)
+    while True:
+        outside = (result < low) | (result > high)
+        if not outside.any():
+            break
+        fresh = ntorch.empty_like(result).normal_(mean, std, generator=generator)
+        result = ntorch.where(outside, fresh, result)
+    return tensor if result is tensor else tensor.copy_(result)
+
+
+def _thinned_uniforms(tensor, mean, std, a, b, generator):
+    peak = -0.5 * ((max(a, min(mean, b)) - mean) / std) ** 2
+
+    def rejected(values):
+        log_density = ((values - mean) / std) ** 2 * -0.5 - peak
+        return ntorch.empty_like(values).uniform_(generator=generator).log_() > log_density
+
+    result = tensor.uniform_(a, b, generator=generator)
+    pending = rejected(result)
+    while pending.any():
+        fresh = ntorch.empty_like(result).uniform_(a, b, generator=generator)
+        result = ntorch.where(pending, fresh, result)
+        pending = ntorch.where(pending, rejected(fresh), pending)
+    return tensor if result is tensor else tensor.copy_(result)
 
 
 def _normal_cdf(x):

@@ -11,7 +11,7 @@ from ..kernels import gemm_pack, gemm_small, half
 from ..runtime import build, dtypes, launch
 from ..runtime.device import META
 from ..runtime.storage import Storage
-from .base import Size, checked_nbytes, contiguous_strides, empty, make, product, view
+from .base import Size, checked_nbytes, contiguous_strides, empty, make, product
 from .contraction_plan import (
     Epilogue,
     Packed,
@@ -278,9 +278,11 @@ def _prepare(a, b, c, batch_shape, key):
     return found
 
 
-def _row_major(tensor, shape=None):
-    from .structured import _row_major
-    return _row_major(tensor if shape is None else ops.expand(tensor, shape))
+def _row_major(tensor, shape):
+    """A contiguous copy of ``tensor`` broadcast to ``shape``."""
+    copy = empty(shape, tensor.dtype, tensor._storage.device)
+    ops.copy_(copy, tensor)
+    return copy
 
 
 def gemm(a, b, batch_shape=(), c=None, alpha=1, beta=0):
@@ -296,7 +298,6 @@ def gemm(a, b, batch_shape=(), c=None, alpha=1, beta=0):
     if c is None:
         key = a._shape, a._strides, b._shape, b._strides, a.dtype, batch_shape, a._storage.device
     else:
-        c = c if len(c._shape) > 1 else _lift(c)
         key = (a._shape, a._strides, b._shape, b._strides, a.dtype, batch_shape,
                a._storage.device, c._shape, c._strides)
     found = _launchers.get(key)
@@ -321,14 +322,8 @@ def _first_time(a, b, batch_shape, c, alpha, beta, key):
     if found is not None:
         return found
     # more than two levels of batch strides: write the operands out
-    wide = [x if x is None else _row_major(x, (*batch_shape, *x._shape[-2:])) for x in (a, b, c)]
-    return gemm(*wide[:2], batch_shape, wide[2], alpha, beta)
-
-
-def _lift(c):
-    """A vector or scalar as a matrix of one row."""
-    size, step = (c._shape[0], c._strides[0]) if c._shape else (1, 1)
-    return view(c, (1, size), (size * step, step), c._offset)
+    left, right = (_row_major(x, (*batch_shape, *x._shape[-2:])) for x in (a, b))
+    return gemm(left, right, batch_shape, c if c is None else _row_major(c, shape), alpha, beta)
 
 
 def _generic(a, b, batch_shape, c, alpha, beta, out):

@@ -84,13 +84,13 @@ def limit_of(bound, dtype):
     """
     if not dtype.is_half:
         return dtype.numpy.type(bound)
-    bits = 11 if dtype is dtypes.float16 else 8
+    bits, least = (11, 2.0 ** -24) if dtype is dtypes.float16 else (8, 2.0 ** -133)
     top = np.float64(np.float32(bound))
-    exponent = np.frexp(top)[1]
-    step = max(np.ldexp(1.0, exponent - bits), 2.0 ** -24 if bits == 11 else 2.0 ** -133)
+    step = max(np.ldexp(1.0, np.frexp(top)[1] - bits), least)
     rounded = np.round(top / step) * step           # numpy rounds ties to even, as a store does
-    previous = rounded - (step / 2 if np.frexp(rounded)[0] == 0.5 and rounded > 0 else step)
-    middle = np.float32((rounded + previous) / 2)
+    power_of_two = rounded > 0 and np.frexp(rounded)[0] == 0.5
+    below = max(step / 2, least) if power_of_two else step
+    middle = np.float32(rounded - below / 2)
     even = np.round(rounded / step) % 2 == 0
     return middle if even else np.nextafter(middle, np.float32(np.inf))
 

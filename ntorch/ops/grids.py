@@ -167,8 +167,15 @@ __all__ = ["UpdatingEntry", "calculable", "calculate", "check_index", "first_out
            "updating", "within", "wrap_dim"]
 
 
-def write_out(op, out, result):
-    """Copy ``result`` into the user's ``out``, resized; RuntimeError if its type cannot hold it."""
+def write_out(op, out, result, inputs=()):
+    """Copy ``result`` into the user's ``out``, resized; RuntimeError if its type cannot hold it, or
+    if it overlaps itself or one of ``inputs``."""
+    from ..eager import check_writable
+    check_writable(op, out)
+    if any(t is not None and numel(t) and t._storage is out._storage for t in inputs):
+        raise RuntimeError(f"{op}: unsupported operation: the input tensor and the written-to tensor "
+                           "refer to a single memory location. Please clone() the tensor before "
+                           "performing the operation.")
     if not dtypes.can_cast(result.dtype, out.dtype):
         raise RuntimeError(f"{op}: result type {result.dtype} can't be cast to the desired output type "
                            f"{out.dtype}")

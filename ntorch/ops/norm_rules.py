@@ -46,7 +46,7 @@ def differentiate_backward(cotangents, g, x, w, dims, eps, centered=True):
         for_g = _sum(for_g, u * h)
         for_x = _sum(for_x, project(u * g, h, r, dims, centered))
     if t is not None:
-        for_g = _sum(for_g, t)
+        for_g = _sum(for_g, ops.expand(t, g.shape))
     return for_g, for_x, for_w
 
 

@@ -93,6 +93,10 @@ class Launch:
         """Whether there are too few rows to share out: then threads share the hidden units."""
         return self.batch < FEW
 
+    def final(self, initial):
+        """Where ``run_few`` puts the final states; a copy of the initial ones if no row runs."""
+        return self.new(*initial._shape) if self.rows else copy_of(initial)
+
     def run_few(self, kernel, units, work, before, after):
         """Run ``kernel(counters, *before, offsets, sizes, *after, part, reverse)``.
 

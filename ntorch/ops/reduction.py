@@ -13,20 +13,23 @@ import re
 from ..kernels import half, stubs
 from ..runtime import build, dtypes, launch
 from ..runtime.device import META
-from .base import Size, empty, numel, product, wrap_dims
+from ..runtime.storage import Storage
+from .base import Size, empty, product, wrap_dims
 from .dtype_rules import same
 from .registry import Entry, ops, register
 
 BLOCK = 4096        # columns that one partial result covers
-LANES = 64          # rows that *across* carries at a time
+LANES = 512         # rows that *across* carries at a time: two kilobytes of each line
 GRAIN = 32768       # elements in one task
+MAX_PLANS = 4096    # plans kept per entry before the table is dropped
 
 
 def reduction(signature, dtype=same, **flags):
     """Register a class of scalar functions as a reduction.
 
     The class has ``identity`` and ``combine(a, b)``, and optionally ``map(x)`` (applied to each
-    element first) and ``finish(total, count)``. The signature holds ``dim`` and ``keepdim``.
+    element first) and ``finish(total, count)``. The signature is ``self, dim, keepdim`` and
+    perhaps ``dtype``.
     """
     def attach(cls):
         return register(ReductionEntry(signature, cls, dtype, **flags))
@@ -46,7 +49,7 @@ class ReductionEntry(Entry):
 
     def __init__(self, signature, cls, rule, **flags):
         super().__init__(signature, self._execute, **flags)
-        self.rule = rule
+        self.rule, self.plans = rule, {}
         self.identity = cls.identity
         self.functions = []
         for name, default in (("map", _identity_map), ("combine", None), ("finish", _keep)):
@@ -57,36 +60,96 @@ class ReductionEntry(Entry):
         self.doc = (cls.__doc__ or "").strip()
 
     def _execute(self, *arguments):
-        values = dict(zip(self.names, arguments, strict=True))
-        tensor, dims = values["self"], values.get("dim")
-        keepdim, wanted = values.get("keepdim", False), values.get("dtype")
-        dims = wrap_dims(dims, len(tensor._shape), self.name)
+        tensor, dim, keepdim = arguments[:3]
+        wanted = arguments[3] if len(arguments) > 3 else None
         if wanted is not None and wanted is not tensor.dtype:
             tensor = ops.to_dtype(tensor, wanted)
+        key = (tensor._shape, tensor._strides, tensor.dtype, dim, keepdim, wanted,
+               tensor._storage.device)
+        plan = self.plans.get(key)
+        if plan is None:
+            if len(self.plans) >= MAX_PLANS:
+                self.plans.clear()
+            plan = self.plans[key] = self._plan(tensor, *key[3:6])
+        return plan.run(tensor)
+
+    def _plan(self, tensor, dims, keepdim, wanted):
+        dims = wrap_dims(dims, len(tensor._shape), self.name)
         compute, result = self.rule(tensor.dtype)
-        if wanted is not None:
-            result = wanted
-        if self.empty_error and numel(tensor) == 0 and any(tensor._shape[d] == 0 for d in dims):
+        if self.empty_error and any(tensor._shape[d] == 0 for d in dims):
             raise self.empty_error[0](f"{self.name}(): {self.empty_error[1]}")
-        return reduce(tensor, dims, keepdim, compute, result, self)
+        return Plan(self, tensor, dims, keepdim, compute, wanted or result)
 
 
-def reduce(tensor, dims, keepdim, compute, result, entry):
-    """Reduce ``dims`` of ``tensor`` by the entry's functions, in ``compute``, into ``result``."""
-    shape = tensor._shape
-    kept = [d for d in range(len(shape)) if d not in dims]
-    out_shape = Size(1 if d in dims else shape[d] for d in range(len(shape))
-                     if keepdim or d not in dims)
-    out = empty(out_shape, result, tensor._storage.device)
-    if tensor._storage.device is META or not numel(out):
+class Plan:
+    """A decided reduction: the result's form and one or two launches.
+
+    ``first`` and ``second`` are ``(kernel, slots after the two pointers, n, grain)``. With a second
+    one the first writes partial results, which the second combines.
+    """
+
+    def __init__(self, entry, tensor, dims, keepdim, compute, result):
+        shape = tensor._shape
+        kept = [d for d in range(len(shape)) if d not in dims]
+        self.shape = Size(1 if d in dims else shape[d] for d in range(len(shape))
+                          if keepdim or d not in dims)
+        self.result, self.device = result, tensor._storage.device
+        self.first = self.second = None
+        self.partial = 0
+        self.constant = None
+        count, n_rows = product(shape[d] for d in dims), product(self.shape)
+        if self.device is META or not n_rows:
+            return
+        if not count:
+            self.constant = (math.nan if _divides(entry)
+                             else identity_of(entry.identity, compute.compute))
+            return
+        rows = _merge(shape, tensor._strides, kept, True)
+        columns = _merge(shape, tensor._strides, dims, False)
+        self._choose(entry, tensor.dtype.code, compute, rows, columns, count, n_rows)
+
+    def _choose(self, entry, source, compute, rows, columns, count, n_rows):
+        """Along or across, in one launch or in blocks."""
+        across = columns[-1][1] != 1 and rows[-1][1] == 1 and rows[-1][0] >= 8
+        unit = across or columns[-1][1] == 1
+        inner = rows[-1][0]
+        tiles = n_rows // inner * -(-inner // LANES)
+        blocks = -(-count // BLOCK)
+        whole = blocks == 1 or (tiles if across else n_rows) >= 64
+        if across and whole and self.result.code != compute.compute:
+            across, unit = False, columns[-1][1] == 1
+            whole = blocks == 1 or n_rows >= 64
+        geometry = []
+        for dims in (rows, columns):
+            geometry += [len(dims), *(n for n, _ in reversed(dims)), *(s for _, s in reversed(dims))]
+        target = self.result.code if whole else compute.compute
+        templates = (_ACROSS, _ACROSS_PARTIAL) if across else (_ALONG, _ALONG_PARTIAL)
+        kernel = _kernel(entry, templates[not whole], (source, target, compute.compute, unit))
+        lines, work = (tiles, LANES) if across else (n_rows, 1)
+        slots = [*geometry, count, blocks, tiles]
+        if whole:
+            self.first = (kernel, slots, lines, max(1, GRAIN // (work * count)))
+            return
+        self.first = (kernel, slots, lines * blocks, max(1, GRAIN // (work * BLOCK)))
+        self.partial = n_rows * blocks * dtypes.BY_CODE[compute.compute].itemsize
+        step, row = (n_rows, 1) if across else (1, blocks)
+        combine = _kernel(entry, _COMBINE, (compute.compute, self.result.code, compute.compute, False))
+        self.second = (combine, [blocks, step, row, count], n_rows, max(1, GRAIN // blocks))
+
+    def run(self, tensor):
+        """Reduce ``tensor``, which has the form the plan was made for."""
+        out = empty(self.shape, self.result, self.device)
+        if self.first is None:
+            return out if self.constant is None else ops.fill_(out, self.constant)
+        kernel, slots, n, grain = self.first
+        if self.second is None:
+            launch.run(kernel, [tensor._address, out._address, *slots], n, grain)
+            return out
+        partial = Storage(self.partial)
+        launch.run(kernel, [tensor._address, partial.address, *slots], n, grain)
+        kernel, slots, n, grain = self.second
+        launch.run(kernel, [partial.address, out._address, *slots], n, grain)
         return out
-    rows = _merge(shape, tensor._strides, kept, True)
-    columns = _merge(shape, tensor._strides, dims, False)
-    count = product(shape[d] for d in dims)
-    if count == 0:
-        return _of_nothing(out, entry, compute)
-    _launch(tensor, out, rows, columns, count, entry, compute)
-    return out
 
 
 def identity_of(identity, code):
@@ -97,11 +160,6 @@ def identity_of(identity, code):
         bits = 8 * int(code[1:]) - 1
         return -(1 << bits) if identity < 0 else (1 << bits) - 1
     return identity
-
-
-def _of_nothing(out, entry, compute):
-    value = math.nan if _divides(entry) else identity_of(entry.identity, compute.compute)
-    return ops.fill_(out, value)
 
 
 def _divides(entry):
@@ -128,65 +186,6 @@ def _merge(shape, strides, dims, ordered):
     return merged or [(1, 0)]
 
 
-def _launch(tensor, out, rows, columns, count, entry, compute):
-    n_rows = numel(out)
-    geometry = []
-    for dims in (rows, columns):
-        geometry += [len(dims), *(n for n, _ in reversed(dims)), *(s for _, s in reversed(dims))]
-    across = (columns[-1][1] != 1 and rows[-1][1] == 1 and rows[-1][0] >= 8
-              and out.dtype.code == compute.compute)
-    unit = across or columns[-1][1] == 1
-    key = (tensor.dtype.code, out.dtype.code, compute.compute, unit)
-    if across:
-        kernel = _kernel(entry, _ACROSS, key)
-        slots = [tensor._address, out._address, *geometry]
-        tile = (n_rows + LANES - 1) // LANES if len(rows) == 1 else None
-        if tile is None:
-            inner = rows[-1][0]
-            tile = (n_rows // inner) * ((inner + LANES - 1) // LANES)
-        blocks = (count + BLOCK - 1) // BLOCK
-        if blocks > 1 and tile < 64:
-            return _across_blocks(entry, key, tensor, out, geometry, tile, blocks, n_rows, compute)
-        launch.run(kernel, [*slots, out._address, 1, 0], tile, max(1, GRAIN // (LANES * count)))
-        return None
-    blocks = (count + BLOCK - 1) // BLOCK
-    if blocks == 1 or n_rows >= 64:
-        kernel = _kernel(entry, _ALONG, key)
-        launch.run(kernel, [tensor._address, out._address, *geometry, count],
-                   n_rows, max(1, GRAIN // count))
-        return None
-    return _along_blocks(entry, key, tensor, out, geometry, count, blocks, n_rows, compute)
-
-
-def _partial_dtype(compute):
-    return dtypes.BY_CODE[compute.compute]
-
-
-def _along_blocks(entry, key, tensor, out, geometry, count, blocks, n_rows, compute):
-    partial = empty((n_rows, blocks), _partial_dtype(compute))
-    kernel = _kernel(entry, _ALONG_PARTIAL, (key[0], partial.dtype.code, *key[2:]))
-    launch.run(kernel, [tensor._address, partial._address, *geometry, count, blocks],
-               n_rows * blocks, max(1, GRAIN // BLOCK))
-    _combine(entry, partial, out, n_rows, blocks, count)
-
-
-def _across_blocks(entry, key, tensor, out, geometry, tiles, blocks, n_rows, compute):
-    partial = empty((blocks, n_rows), _partial_dtype(compute))
-    kernel = _kernel(entry, _ACROSS_PARTIAL, (key[0], partial.dtype.code, *key[2:]))
-    launch.run(kernel, [tensor._address, partial._address, *geometry, partial._address, blocks, tiles],
-               tiles * blocks, 1)
-    _combine(entry, partial, out, n_rows, blocks, product(geometry[1 + 2 * geometry[0] + 1:][
-        :geometry[1 + 2 * geometry[0]]]), transposed=True)
-
-
-def _combine(entry, partial, out, n_rows, blocks, count, transposed=False):
-    step, row = (n_rows, 1) if transposed else (1, blocks)
-    key = (partial.dtype.code, out.dtype.code, partial.dtype.code, False)
-    kernel = _kernel(entry, _COMBINE, key)
-    launch.run(kernel, [partial._address, out._address, blocks, step, row, count], n_rows,
-               max(1, GRAIN // blocks))
-
-
 _HEAD = """
 def body(args, begin, end):
     kept = args[2]
@@ -199,13 +198,15 @@ def body(args, begin, end):
 """
 
 _ROW_OFFSET = """
-        offset = 0
-        rest = {row}
-        for d in range(kept):
-            size = args[3 + d]
-            quotient = rest // size
-            offset += (rest - quotient * size) * args[3 + kept + d]
-            rest = quotient
+        offset = {row} * args[4]
+        if kept > 1:
+            offset = 0
+            rest = {row}
+            for d in range(kept):
+                size = args[3 + d]
+                quotient = rest // size
+                offset += (rest - quotient * size) * args[3 + kept + d]
+                rest = quotient
 """
 
 _COLUMN_OFFSET = """
@@ -220,10 +221,11 @@ _COLUMN_OFFSET = """
 
 _ALONG = _HEAD + """
     count = args[tail]
+    outers = count // inner
     for row in range(begin, end):
 """ + _ROW_OFFSET.format(row="row") + """
         total = zero
-        for outer in range(count // inner):
+        for outer in range(outers):
 """ + _COLUMN_OFFSET.format(outer="outer") + """
             done = 0
             while done < inner:
@@ -287,19 +289,31 @@ _ACROSS_LOOP = """
 """ + _COLUMN_OFFSET.format(outer="outer") + """
             low = max(lead - outer * inner, 0)
             high = min(stop - outer * inner, inner)
-            for k in range(low, high):
+            k = low
+            while k + 4 <= high:
+                at = start + k * step
+                w = table_vector(args, 0, at, m, 1, KIND)
+                x = table_vector(args, 0, at + step, m, 1, KIND)
+                y = table_vector(args, 0, at + 2 * step, m, 1, KIND)
+                z = table_vector(args, 0, at + 3 * step, m, 1, KIND)
+                for i in range(m):
+                    o[i] = combine(o[i], combine(combine(mapped(LOAD_w), mapped(LOAD)),
+                                                 combine(mapped(LOAD_y), mapped(LOAD_z))))
+                k += 4
+            while k < high:
                 x = table_vector(args, 0, start + k * step, m, 1, KIND)
                 for i in range(m):
                     o[i] = combine(o[i], mapped(LOAD))
+                k += 1
 """
 
 _ACROSS = _HEAD + """
     lanes = args[3]
-    tiles = (lanes + 63) // 64
+    tiles = (lanes + 511) // 512
     for task in range(begin, end):
         high_row = task // tiles
-        low_row = (task - high_row * tiles) * 64
-        m = min(lanes - low_row, 64)
+        low_row = (task - high_row * tiles) * 512
+        m = min(lanes - low_row, 512)
         row = high_row * lanes + low_row
 """ + _ROW_OFFSET.format(row="row") + """
         o = table_vector(args, 1, row, m, 1, OUT)
@@ -316,7 +330,7 @@ _ACROSS_PARTIAL = _HEAD + """
     lanes = args[3]
     blocks = args[tail + 1]
     tiles_all = args[tail + 2]
-    tiles = (lanes + 63) // 64
+    tiles = (lanes + 511) // 512
     rows = 1
     for d in range(kept):
         rows *= args[3 + d]
@@ -327,8 +341,8 @@ _ACROSS_PARTIAL = _HEAD + """
         block = task // tiles_all
         tile = task - block * tiles_all
         high_row = tile // tiles
-        low_row = (tile - high_row * tiles) * 64
-        m = min(lanes - low_row, 64)
+        low_row = (tile - high_row * tiles) * 512
+        m = min(lanes - low_row, 512)
         row = high_row * lanes + low_row
 """ + _ROW_OFFSET.format(row="row") + """
         o = table_vector(args, 1, block * rows + row, m, 1, OUT)
@@ -355,6 +369,8 @@ def _build(entry, template, key):
         finish = finish if template is _COMBINE else _keep
     kind = f"'{source_code}:1{'C' if unit else 'A'}'"
     text = template.replace("KIND", kind).replace("OUT", f"'{result_code}:1C'")
+    for name in "wyz":
+        text = text.replace("LOAD_" + name, _load(source_code, compute, name + "[i]"))
     text = text.replace("LOAD", _load(source_code, compute, "x[i]"))
     text = re.sub("<<(.*)>>", lambda found: _store(result_code, compute, found[1]), text)
     scope = {"T": stubs.T, "table_vector": stubs.table_vector, "mapped": mapped, "combine": combine,

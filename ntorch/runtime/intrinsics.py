@@ -160,18 +160,6 @@ fma = _floating("fma", 3)
 
 
 @intrinsic
-def fmod_(typingctx, x, y):
-    """LLVM's ``frem``, which the C library's fmod implements."""
-    if not isinstance(x, types.Float):
-        raise TypingError(f"fmod takes floats, got {x}")
-
-    def codegen(context, builder, signature, arguments):
-        return builder.frem(*arguments)
-
-    return x(x, x), codegen
-
-
-@intrinsic
 def select(typingctx, condition, a, b):
     """``llvm select``: both sides are evaluated, so a loop around it vectorises."""
     result = typingctx.unify_types(a, b)

@@ -32,7 +32,7 @@ def scaled_dot_product_attention(query, key, value, attn_mask=None, dropout_p=0.
         blind = (scores == float("-inf")).all(-1, keepdim=True)
         weights = weights.masked_fill(blind, 0.0)
     if dropout_p > 0.0:
-        weights = ntorch.dropout(weights, dropout_p, True)
+        weights = ntorch.ops.dropout(weights, dropout_p, True)
     return ntorch.matmul(weights, value)
 
 
@@ -255,5 +255,5 @@ def _attend(q, k, v, mask, dropout_p):
         scores = scores + mask
     weights = ntorch.softmax(scores, -1)
     if dropout_p > 0.0:
-        weights = ntorch.dropout(weights, dropout_p, True)
+        weights = ntorch.ops.dropout(weights, dropout_p, True)
     return ntorch.matmul(weights, v), weights

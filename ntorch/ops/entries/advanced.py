@@ -257,10 +257,12 @@ def _fill_value(self, mask, value):
         if value._shape:
             raise RuntimeError("masked_fill_ only supports a 0-dimensional value tensor, but got tensor "
                                f"with {len(value._shape)} dimension(s).")
-        return ops.to_dtype(value, self.dtype)
-    if isinstance(value, complex) and not self.dtype.is_complex:
+    if (value.dtype.is_complex if isinstance(value, TensorBase) else isinstance(value, complex)) \
+            and not self.dtype.is_complex:
         raise RuntimeError("value cannot be converted to type "
                            f"{_scalar_name(self.dtype).lower()} without overflow")
+    if isinstance(value, TensorBase):
+        return ops.to_dtype(value, self.dtype)
     if self.dtype.category == dtypes.INT:
         return int(value)
     return bool(value) if self.dtype is dtypes.bool_ else value

@@ -4,7 +4,7 @@ Gradients of a complex product are conjugated, as everywhere: for ``y = a @ b`` 
 ``grad @ b.mH`` and ``a.mH @ grad``.
 """
 from ...runtime.dtypes import BOOL, INT
-from ..base import broadcast_shapes, contiguous_strides, make, product
+from ..base import broadcast_shapes, contiguous_strides, is_contiguous, make, product
 from ..composite import composite
 from ..contraction import gemm
 from ..dtype_rules import _scalar_name
@@ -32,17 +32,14 @@ def _check_pair(op, a, b):
                            f"{a._storage.device} and {b._storage.device}")
 
 
+def _alike(a, b):
+    return a.dtype is b.dtype and a._storage.device is b._storage.device
+
+
 def _check_ndim(op, tensor, ndim, name):
     if len(tensor._shape) != ndim:
         words = {1: "a vector", 2: "a matrix", 3: "a 3D tensor"}[ndim]
         raise RuntimeError(f"{name} must be {words}, got {len(tensor._shape)}-D tensor ({op})")
-
-
-def _check_scalars(op, tensor, alpha, beta):
-    if tensor.dtype.category == INT and (isinstance(alpha, float) or isinstance(beta, float)):
-        name = "alpha" if isinstance(alpha, float) else "beta"
-        raise RuntimeError(f"{op}: For integral input tensors, argument {name} must not be a "
-                           "floating point number.")
 
 
 def check_expands(tensor, shape):
@@ -93,9 +90,12 @@ def _in_shape(result, shape):
 
 def _folded(tensor, copy):
     """(..., k) as (rows, k); None if that needs a copy and ``copy`` is false."""
-    shape = (product(tensor._shape[:-1]), tensor._shape[-1])
     if len(tensor._shape) == 2:
         return tensor
+    *lead, depth = tensor._shape
+    shape = (product(lead), depth)
+    if is_contiguous(tensor._shape, tensor._strides):
+        return _reshaped(tensor, shape, (max(depth, 1), 1))
     strides = view_strides(tensor._shape, tensor._strides, shape)
     if strides is not None:
         return _reshaped(tensor, shape, strides)
@@ -241,6 +241,8 @@ def matmul(self, other):
     the result; dimensions before the last two are batches and broadcast.
     """
     shape_a, shape_b = self._shape, other._shape
+    if len(shape_a) == len(shape_b) == 2:
+        return mm.host(self, other)
     if not shape_a or not shape_b:
         raise RuntimeError(f"both arguments to matmul need to be at least 1D, but they are "
                            f"{len(shape_a)}D and {len(shape_b)}D")
@@ -289,7 +291,8 @@ def _affine_product(op, self, a, b, batch, beta, alpha):
     if self.dtype is not a.dtype:
         raise RuntimeError(f"{op}: self and mat2 must have the same dtype, but got "
                            f"{_scalar_name(self.dtype)} and {_scalar_name(b.dtype)}")
-    _check_scalars(op, a, alpha, beta)
+    if a.dtype.category == INT:
+        alpha, beta = int(alpha), int(beta)     # truncated, as torch does for integer matrices
     check_expands(self, (*batch, a._shape[-2], b._shape[-1]))
     return gemm(a, b, batch, self, alpha, beta)
 
@@ -390,6 +393,10 @@ def linear(input, weight, bias):
         raise RuntimeError(f"linear: expected input of at least 1-D and weight of 1-D or 2-D, got "
                            f"{len(input._shape)}-D and {len(weight._shape)}-D")
     _check_pair("linear", input, weight)
+    if len(weight._shape) == len(input._shape) == 2:
+        (_, depth), (columns, wanted) = input._shape, weight._shape
+        if depth == wanted and (bias is None or bias._shape == (columns,) and _alike(bias, input)):
+            return gemm(input, _turned(weight), (), bias, 1, 0 if bias is None else 1)
     x = _folded(input, True) if len(input._shape) > 1 else _row(input)
     w = _turned(weight) if len(weight._shape) == 2 else _column(weight)
     if x._shape[1] != w._shape[0]:

@@ -54,51 +54,51 @@ def _(grad, input, weight, stride, padding, dilation, groups, needs):
         ops.sum(grad, (0, *range(2, len(grad._shape)))) if needs["bias"] else None)
 
 
-@structured("_conv_input(Tensor grad, Tensor weight, Tensor? bias, int[] image, int[] stride, "
+@structured("_conv_input(Tensor grad_output, Tensor weight, Tensor? bias, int[] image, int[] stride, "
             "int[] padding, int[] dilation, int groups) -> Tensor", method=False)
-def _conv_input(grad, weight, bias, image, stride, padding, dilation, groups):
+def _conv_input(grad_output, weight, bias, image, stride, padding, dilation, groups):
     """The adjoint of ``_convolution`` in its input, whose sizes are ``image``; transposed
     convolution."""
     kernel = weight._shape[2:]
-    shape = Size((grad._shape[0], weight._shape[1] * groups, *image))
-    geometry = geometry_of(image, kernel, grad._shape[2:], stride, padding, dilation)
-    return ops.reshape(host.input_gradient(_five(grad), _five(weight), bias, geometry, groups), shape)
+    shape = Size((grad_output._shape[0], weight._shape[1] * groups, *image))
+    geometry = geometry_of(image, kernel, grad_output._shape[2:], stride, padding, dilation)
+    return ops.reshape(host.input_gradient(_five(grad_output), _five(weight), bias, geometry, groups), shape)
 
 
 _conv_input.backward_name = "ConvolutionBackward0"
 
 
-@_conv_input.gradient("grad", "weight", "bias")
-def _(grad0, grad, weight, stride, padding, dilation, groups, needs):
-    back, sizes = grad0, grad._shape
-    found = None
-    if needs["grad"]:
-        found = ops._convolution(back, weight, None, stride, padding, dilation, groups)
+@_conv_input.gradient("grad_output", "weight", "bias")
+def _(grad, grad_output, weight, stride, padding, dilation, groups, needs):
+    sizes, found = grad_output._shape, None
+    if needs["grad_output"]:
+        found = ops._convolution(grad, weight, None, stride, padding, dilation, groups)
         for d in range(2, len(sizes)):         # rows that output_padding added see no filter
             found = ops.narrow(found, d, 0, sizes[d])
     return (found,
-            ops._conv_weight(back, grad, weight._shape[2:], stride, padding, dilation, groups)
+            ops._conv_weight(grad, grad_output, weight._shape[2:], stride, padding, dilation, groups)
             if needs["weight"] else None,
-            ops.sum(back, (0, *range(2, len(back._shape)))) if needs["bias"] else None)
+            ops.sum(grad, (0, *range(2, len(grad._shape)))) if needs["bias"] else None)
 
 
-@structured("_conv_weight(Tensor input, Tensor grad, int[] kernel, int[] stride, int[] padding, "
+@structured("_conv_weight(Tensor input, Tensor grad_output, int[] kernel, int[] stride, int[] padding, "
             "int[] dilation, int groups) -> Tensor", method=False)
-def _conv_weight(input, grad, kernel, stride, padding, dilation, groups):
+def _conv_weight(input, grad_output, kernel, stride, padding, dilation, groups):
     """The gradient of ``_convolution`` in its weight, whose sizes are ``kernel``."""
-    shape = Size((grad._shape[1], input._shape[1] // groups, *kernel))
-    geometry = geometry_of(input._shape[2:], kernel, grad._shape[2:], stride, padding, dilation)
-    return ops.reshape(host.weight_gradient(_five(input), _five(grad), geometry, groups), shape)
+    shape = Size((grad_output._shape[1], input._shape[1] // groups, *kernel))
+    geometry = geometry_of(input._shape[2:], kernel, grad_output._shape[2:], stride, padding,
+                           dilation)
+    return ops.reshape(host.weight_gradient(_five(input), _five(grad_output), geometry, groups), shape)
 
 
-@_conv_weight.gradient("input", "grad")
-def _(grad0, input, grad, stride, padding, dilation, groups, needs):
-    back, found = grad0, None
-    if needs["grad"]:
-        found = ops._convolution(input, back, None, stride, padding, dilation, groups)
-        for d in range(2, len(grad._shape)):
-            found = ops.narrow(found, d, 0, grad._shape[d])
-    return (ops._conv_input(grad, back, None, input._shape[2:], stride, padding, dilation, groups)
+@_conv_weight.gradient("input", "grad_output")
+def _(grad, input, grad_output, stride, padding, dilation, groups, needs):
+    found = None
+    if needs["grad_output"]:
+        found = ops._convolution(input, grad, None, stride, padding, dilation, groups)
+        for d in range(2, len(grad_output._shape)):
+            found = ops.narrow(found, d, 0, grad_output._shape[d])
+    return (ops._conv_input(grad_output, grad, None, input._shape[2:], stride, padding, dilation, groups)
             if needs["input"] else None, found)
 
 

@@ -113,6 +113,12 @@ def _(grad):
     return None
 
 
+@composite("fill(Tensor self, Operand value) -> Tensor", method=False)
+def fill(self, value):
+    """A copy of ``self`` with every element set to ``value``."""
+    return ops.fill_(ops.clone(self), value)
+
+
 @structured("zero_(Tensor self) -> Tensor", inplace_only=True)
 def zero_(self):
     """Set every element to zero."""

@@ -68,6 +68,8 @@ def arange(*arguments, start=None, end=None, step=None, out=None, dtype=None, la
     check_dtype("arange", dtype)
     if step == 0:
         raise RuntimeError("step must be nonzero")
+    if dtype.category == dtypes.INT and int(step) == 0:
+        raise ValueError(f"step must be nonzero, but {step} is 0 in {dtype}")
     if not (math.isfinite(start) and math.isfinite(end)):
         raise RuntimeError(f"unsupported range: {start} -> {end}")
     if (end - start) * step < 0:

@@ -1,7 +1,9 @@
 """Quotients and remainders, pointwise."""
+import math
+
 import numpy as np
 
-from ...kernels.stubs import T, copysign_, floor_, fmod_, select, trunc_, typed
+from ...kernels.stubs import T, copysign_, fabs_, floor_, fma, select, trunc_, typed
 from ...runtime import dtypes
 from ..base import TensorBase
 from ..composite import composite
@@ -9,6 +11,8 @@ from ..dtype_rules import floating, integers_only, not_bool
 from ..pointwise import pointwise
 from ..registry import ops
 from .arithmetic import conjugate
+
+INF = math.inf
 
 
 @pointwise("_div(Operand self, Operand other) -> Tensor", dtype=floating, method=False)
@@ -33,9 +37,52 @@ def true_divide(self, other):
     return ops._div(self, other)
 
 
+def _fmod_far(a, b):
+    """``fmod`` of a > b > 0 whose quotient has too many digits: long division, bit by bit."""
+    scaled = b
+    while scaled <= a * T(0.5):
+        scaled = scaled * T(2)
+    while scaled >= b:
+        if a >= scaled:
+            a = a - scaled
+        scaled = scaled * T(0.5)
+    return a
+
+
+def _fmod_near(x, y, whole):
+    """``fmod`` from the truncated rounded quotient, which is exact or one too far from zero."""
+    rest = fma(-whole, y, x)
+    rest = select((rest < T(0)) != (x < T(0)), rest + copysign_(y, x), rest)
+    return copysign_(select(fabs_(rest) == fabs_(y), T(0), rest), x)
+
+
+def _fmod_any(x, y, limit):
+    if not ((fabs_(x) < T(INF)) & (fabs_(y) > T(0))):
+        return (x * y) / (x * y)            # NaN
+    if fabs_(y) == T(INF):
+        return x
+    whole = trunc_(x / y)
+    if fabs_(whole) < limit:
+        return _fmod_near(x, y, whole)
+    return copysign_(_fmod_far(fabs_(x), fabs_(y)), x)
+
+
+def _fmod_f32(x, y):
+    """Exact: while the quotient fits in 24 bits, the remainder is one fma."""
+    return _fmod_any(x, y, T(16777216.0))
+
+
+def _fmod_f64(x, y):
+    """Exact: while the quotient fits in 53 bits, the remainder is one fma."""
+    return _fmod_any(x, y, T(9007199254740992.0))
+
+
+_fmod_exact = typed("fmod_exact", f4=_fmod_f32, f8=_fmod_f64)
+
+
 def _floor_divide_float(x, y):
     """The floor of the exact quotient: the rounded one may have crossed an integer."""
-    rest = fmod_(x, y)
+    rest = _fmod_exact(x, y)
     exact = (x - rest) / y
     exact = select((rest != T(0)) & ((rest < T(0)) != (y < T(0))), exact - T(1), exact)
     whole = floor_(exact)
@@ -125,7 +172,7 @@ def div(self, other, rounding_mode):
 
 
 def _remainder_float(x, y):
-    rest = fmod_(x, y)
+    rest = _fmod_exact(x, y)
     return select((rest != T(0)) & ((rest < T(0)) != (y < T(0))), rest + y, rest)
 
 
@@ -134,16 +181,12 @@ def _remainder_integer(x, y):
     return select(y == -1, 0, x % select(y == -1, 1, y))
 
 
-def _fmod_float(x, y):
-    return fmod_(x, y)
-
-
 def _fmod_integer(x, y):
     return np.int64(x) - _trunc_divide_integer(x, y) * np.int64(y)
 
 
 _remainder = typed("remainder", f4=_remainder_float, f8=_remainder_float, i8=_remainder_integer)
-_fmod = typed("fmod", f4=_fmod_float, f8=_fmod_float, i8=_fmod_integer)
+_fmod = typed("fmod", f4=_fmod_f32, f8=_fmod_f64, i8=_fmod_integer)
 
 
 @pointwise("_remainder(Operand self, Operand other) -> Tensor", dtype=not_bool, method=False)

@@ -74,20 +74,15 @@ def linalg_cholesky(self, upper):
     return result
 
 
-def _half_diagonal(matrix):
-    """The lower triangle with the diagonal halved."""
-    return ops.tril(matrix) - 0.5 * ops.diag_embed(ops.diagonal(matrix, 0, -2, -1))
-
-
 @linalg_cholesky.gradient("self")
 def _(grad, result, upper):
     # Murray, Differentiation of the Cholesky decomposition, arXiv 1602.07527
     factor = ops.adjoint(result) if upper else result
     g = ops.adjoint(grad) if upper else grad
-    middle = _half_diagonal(ops.matmul(ops.adjoint(factor), g))
+    lower = ops.tril(ops.matmul(ops.adjoint(factor), g))
+    middle = 0.5 * (lower + ops.adjoint(ops.tril(lower, -1)))
     inverse = ops.linalg_solve_triangular(ops.adjoint(factor), middle, upper=True)
-    full = ops.linalg_solve_triangular(factor, inverse, upper=False, left=False)
-    return 0.5 * (full + ops.adjoint(full))
+    return ops.linalg_solve_triangular(factor, inverse, upper=False, left=False)
 
 
 @host("linalg_solve_triangular(Tensor self, Tensor B, *, bool upper, bool left=True, "

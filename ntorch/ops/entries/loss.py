@@ -271,7 +271,7 @@ def _multilabel_margin(self, target):
 
 @_multilabel_margin.gradient("self")
 def _(grad0, self, target, result1):
-    return ops._multilabel_margin_backward(grad0, self, target, result1)
+    return ops._multilabel_margin_backward(grad0, self, target, result1.detach())
 
 
 @structured("_multilabel_margin_backward(Tensor grad_output, Tensor self, Tensor target, "

@@ -75,7 +75,7 @@ def _join(name, doc, build):
             raise TypeError(f"{name}(): argument 'tensors' (position 1) must be tuple of Tensors, not "
                             "Tensor")
         result = build(tuple(tensors), dim)
-        return result if out is None else write_out(name, out, result)
+        return result if out is None else write_out(name, out, result, tensors)
     join.__name__, join.__doc__ = name, doc
     aliases = {"cat": ("concat", "concatenate")}.get(name, ())
     return overloaded(name, method=False, out=True, aliases=aliases)(join)
@@ -132,7 +132,7 @@ def _stack_family(name, ndim, dim_of, doc, aliases=()):
             raise RuntimeError(f"{name} expects a non-empty TensorList")
         made = [_at_least(t, ndim) for t in tensors]
         result = ops._cat(made, dim_of(made[0]))
-        return result if out is None else write_out(name, out, result)
+        return result if out is None else write_out(name, out, result, tensors)
     join.__name__, join.__doc__ = name, doc
     overloaded(name, method=False, out=True, aliases=aliases)(join)
 
@@ -149,7 +149,7 @@ def column_stack(tensors, *, out=None):
     """Tensors joined along the second dimension, vectors as columns."""
     made = [ops.reshape(t, (numel(t), 1)) if len(t._shape) <= 1 else t for t in tensors]
     result = ops._cat(made, 1)
-    return result if out is None else write_out("column_stack", out, result)
+    return result if out is None else write_out("column_stack", out, result, tensors)
 
 
 @structured("flip(Tensor self, int[] dims) -> Tensor", varargs=True)
@@ -207,12 +207,14 @@ def roll(self, shifts, dims):
         return ops.reshape(ops.roll(ops.reshape(self, (-1,)), shifts, (0,)), self._shape)
     if len(shifts) != len(dims):
         raise RuntimeError(f"shifts and dimensions must align. shifts: {len(shifts)}, dims:{len(dims)}")
+    if not self._shape:
+        raise IndexError("Dimension specified as 0 but tensor has no dimensions")
     if not numel(self):
         return ops.clone(self)
     result = self
     for shift, dim in zip(shifts, dims, strict=True):
         d = wrap_dim(dim, len(self._shape), "roll")
-        n = self._shape[d] if self._shape else 1
+        n = self._shape[d]
         cut = (n - shift) % n
         if not cut:
             result = ops.clone(result) if result is self else result

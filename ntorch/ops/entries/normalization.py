@@ -72,15 +72,15 @@ def native_layer_norm(input, normalized_shape, weight, bias, eps):
 @native_layer_norm.gradient("input")
 def _(grad0, input, normalized_shape, weight, result1, result2, eps):
     return grad0 if grad0 is None else ops._normalize_rows_backward(
-        grad0, input, weight, result1, result2, len(normalized_shape), eps, True)
+        grad0, input, weight, result1.detach(), result2.detach(), len(normalized_shape), eps, True)
 
 
 @native_layer_norm.gradient("weight", "bias")
 def _(grad0, input, normalized_shape, result1, result2, eps):
     if grad0 is None:
         return None, None
-    return ops._normalize_rows_parameters(grad0, input, result1, result2, len(normalized_shape), eps,
-                                          True)
+    return ops._normalize_rows_parameters(grad0, input, result1.detach(), result2.detach(),
+                                          len(normalized_shape), eps, True)
 
 
 @structured("_fused_rms_norm(Tensor input, int[] normalized_shape, Tensor? weight, float? eps=None)"
@@ -94,17 +94,20 @@ def _fused_rms_norm(input, normalized_shape, weight, eps):
 
 @_fused_rms_norm.gradient("input")
 def _(grad0, input, normalized_shape, weight, result1, eps):
-    return grad0 if grad0 is None else ops._normalize_rows_backward(
-        grad0, input, weight, result1, result1, len(normalized_shape), _epsilon(input, eps), False)
+    if grad0 is None:
+        return None
+    rstd = result1.detach()
+    return ops._normalize_rows_backward(grad0, input, weight, ops.zeros_like(rstd), rstd,
+                                        len(normalized_shape), _epsilon(input, eps), False)
 
 
 @_fused_rms_norm.gradient("weight")
 def _(grad0, input, normalized_shape, result1, eps):
     if grad0 is None:
         return None
-    zero = ops.zeros_like(result1)
-    return ops._normalize_rows_parameters(grad0, input, zero, result1, len(normalized_shape),
-                                          _epsilon(input, eps), False)[0]
+    rstd = result1.detach()
+    return ops._normalize_rows_parameters(grad0, input, ops.zeros_like(rstd), rstd,
+                                          len(normalized_shape), _epsilon(input, eps), False)[0]
 
 
 def _epsilon(input, eps):

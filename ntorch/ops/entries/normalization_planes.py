@@ -212,7 +212,7 @@ def _batch_norm_training(input, weight, bias, running_mean, running_var, momentu
 def _(grad0, input, weight, result1, result2, eps):
     if grad0 is None:
         return None, None, None
-    return ops._batch_norm_backward(grad0, input, weight, result1, result2, eps)
+    return ops._batch_norm_backward(grad0, input, weight, result1.detach(), result2.detach(), eps)
 
 
 @structured("_batch_norm_evaluation(Tensor input, Tensor? weight, Tensor? bias, "
@@ -280,7 +280,8 @@ def _group_norm(input, weight, bias, groups, eps):
 def _(grad0, input, weight, groups, eps, result1, result2):
     if grad0 is None:
         return None, None, None
-    return ops._group_norm_backward(grad0, input, weight, result1, result2, groups, eps)
+    return ops._group_norm_backward(grad0, input, weight, result1.detach(), result2.detach(),
+                                    groups, eps)
 
 
 @structured("_group_norm_backward(Tensor grad_output, Tensor input, Tensor? weight, Tensor mean, "
@@ -307,7 +308,8 @@ def _(grad0, grad1, grad2, grad_output, input, weight, groups, eps):
     for_g, for_x, for_w = differentiate_backward(
         (grouped(grad0), per_channel(grad1), per_channel(grad2)), grouped(grad_output),
         grouped(input), per_channel(weight), (2, 3), eps)
-    return (ops.reshape(for_g, input.shape), ops.reshape(for_x, input.shape),
+    return (None if for_g is None else ops.reshape(for_g, input.shape),
+            None if for_x is None else ops.reshape(for_x, input.shape),
             None if for_w is None else ops.reshape(ops.sum(for_w, (0, 3)), (-1,)))
 
 
@@ -327,6 +329,10 @@ def batch_norm(input, running_mean, running_var, weight=None, bias=None, trainin
     parameters that do not fit. (Ioffe, Szegedy, 2015.)
     """
     shape = input.shape
+    if training and eps <= 0.0:
+        raise ValueError(f"batch_norm eps must be positive during training, but got {eps}")
+    if eps < 0.0:
+        raise ValueError(f"batch_norm eps must be non-negative, but got {eps}")
     if 0 in shape:      # no statistics to take; the parameters still belong to the graph
         for parameter_ in (weight, bias):
             if parameter_ is not None and product(parameter_.shape):

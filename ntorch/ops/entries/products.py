@@ -1,4 +1,5 @@
 """Products over the matrix product: outer, inner, tensordot, kron, chains, bilinear, einsum."""
+from ...runtime.dtypes import FLOAT
 from ..base import product, wrap_dim
 from ..composite import composite, overloaded
 from ..einstein import einsum_of
@@ -29,8 +30,11 @@ def addr(self, vec1, vec2, beta, alpha):
         if len(vector._shape) != 1:
             raise RuntimeError(f"addr: Expected 1-D argument {name}, but got "
                                f"{len(vector._shape)}-D")
-    shape = (vec1._shape[0], vec2._shape[0])
-    check_expands(self, shape)
+    for name, factor in (("beta", beta), ("alpha", alpha)):
+        if isinstance(factor, float) and self.dtype.category < FLOAT:
+            raise RuntimeError(f"addr: For integral input tensors, argument {name} must not be a "
+                               "floating point number.")
+    check_expands(self, (vec1._shape[0], vec2._shape[0]))
     rank_one = scaled(ops.outer(vec1, vec2), alpha)
     if beta == 0:
         return rank_one

@@ -74,7 +74,12 @@ def _stacked(rows, states, params, layer, per_layer, num_layers, dropout, train,
         data = outputs[0] if directions == 1 else ops.cat(outputs, 1)
         if dropout and train and number < num_layers - 1:
             data = ops.dropout(data, dropout, True)
-    return rows.restore(data), *(ops.stack(f, 0) for f in zip(*finals, strict=True))
+    return rows.restore(data), *(_gathered(f) for f in zip(*finals, strict=True))
+
+
+def _gathered(finals):
+    """Final states of all layers as one tensor; a view where there is one layer."""
+    return ops.unsqueeze(finals[0], 0) if len(finals) == 1 else ops.stack(finals, 0)
 
 
 def _in_float32(function, tensors):
@@ -172,8 +177,10 @@ def _entry(name, over_rows, states, doc):
     batch_first)`` with input (T, B, I), or (B, T, I) if batch_first; or ``{name}(data, batch_sizes,
     hx, params, has_biases, num_layers, dropout, train, bidirectional)`` with a packed sequence.
     ``params`` holds per layer and direction weight_ih (G H, I), weight_hh (G H, H) and, with
-    has_biases, bias_ih, bias_hh (G H). hx {states}. Returns the output, features of
-    both directions side by side, and the final states. float32 and float64; half types are computed in float32.
+    has_biases, bias_ih, bias_hh (G H). hx {states}.
+
+    Returns the output, features of both directions side by side, and the final states. float32 and
+    float64; half types are computed in float32.
 
     Raises RuntimeError where shapes or types do not fit together.
     """

@@ -43,12 +43,14 @@ def _rnn_layer(input, h0, w_ih, w_hh, b_ih, b_hh, sizes, reverse, relu):
     batch, size = h0._shape
     _check("rnn", 1, input, h0, w_ih, w_hh, b_ih, b_hh, size, sizes)
     launch = Launch(input, sizes, batch, reverse)
-    out, hidden = _project(input, w_ih, b_ih, b_hh), copy_of(h0)
+    out = _project(input, w_ih, b_ih, b_hh)
     if launch.few:
+        hidden = launch.final(h0)
         launch.run_few(rnn.rnn_forward_few, size, size * size,
                        [("C", contiguous(w_hh)), ("C", out)],
                        [("C", contiguous(h0)), ("C", hidden), ("i", relu)])
         return out, hidden
+    hidden = copy_of(h0)
     launch.product(hidden, w_hh, True, size, out)
     launch.run(rnn.rnn_forward, [("C", out)], [("C", hidden), ("i", relu)])
     return out, hidden
@@ -92,15 +94,17 @@ def _lstm_layer(input, h0, c0, w_ih, w_hh, b_ih, b_hh, w_hr, sizes, reverse):
     _check("lstm", 4, input, h0, w_ih, w_hh, b_ih, b_hh, size, sizes)
     projects = w_hr is not None
     launch = Launch(input, sizes, batch, reverse)
-    gates, hidden, cell = _project(input, w_ih, b_ih, b_hh), copy_of(h0), copy_of(c0)
+    gates, cell = _project(input, w_ih, b_ih, b_hh), copy_of(c0)
     out, cells = launch.new(launch.rows, out_size), launch.new(launch.rows, size)
     full = launch.new(launch.rows if projects else 0, size)
     if launch.few and not projects:
+        hidden = launch.final(h0)
         launch.run_few(lstm.lstm_forward_few, size, 4 * size * size,
                        [("C", contiguous(w_hh)), ("C", gates)],
                        [("C", contiguous(h0)), ("C", hidden), ("C", cell), ("C", out),
                         ("C", cells)])
         return out, hidden, cell, gates, cells, full
+    hidden = copy_of(h0)
     launch.product(hidden, w_hh, True, 4 * size, gates)
     if projects:
         launch.product(full, w_hr, True, out_size, out)
@@ -162,13 +166,15 @@ def _gru_layer(input, h0, w_ih, w_hh, b_ih, b_hh, sizes, reverse):
     launch = Launch(input, sizes, batch, reverse)
     # b_hn stands inside the product with r: only the biases of r and z can be added beforehand
     outer, bias = _split_bias(b_hh, size, input)
-    gates, hidden = _project(input, w_ih, b_ih, outer), copy_of(h0)
+    gates = _project(input, w_ih, b_ih, outer)
     out, inner = launch.new(launch.rows, size), launch.new(launch.rows, size)
     if launch.few:
+        hidden = launch.final(h0)
         launch.run_few(gru.gru_forward_few, size, 3 * size * size,
                        [("C", contiguous(w_hh)), ("C", gates), ("C", bias)],
                        [("C", contiguous(h0)), ("C", hidden), ("C", out), ("C", inner)])
         return out, hidden, gates, inner
+    hidden = copy_of(h0)
     launch.product(hidden, ops.slice(w_hh, 0, 0, 2 * size), True, 2 * size, gates)
     launch.product(hidden, ops.slice(w_hh, 0, 2 * size, 3 * size), True, size, inner)
     launch.run(gru.gru_forward, [("C", gates), ("C", bias)],

@@ -155,3 +155,8 @@ def _whole_floats(promoted):
 def nextafter(x, y):
     """The next number after ``self`` in the direction of ``other``."""
     return _nextafter(x, y)
+
+
+@nextafter.gradient("self", "other")
+def _(grad, self, other):
+    return ops.where(self == other, 0.0, grad), ops.zeros_like(grad)

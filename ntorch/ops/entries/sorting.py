@@ -5,7 +5,7 @@ from ...runtime.device import META
 from ..base import TensorBase, empty, numel, wrap_dim
 from ..composite import composite, overloaded
 from ..dtype_rules import _scalar_name
-from ..grids import flat, reshaped, sides
+from ..grids import flat, reshaped, sides, write_out
 from ..registry import ops
 from ..structured import as_dtype, contiguous, run, structured
 from .reductions import return_type
@@ -95,13 +95,12 @@ def _picked_gradient(grad0, self, result1, dim):
 _sort.gradient("self")(_picked_gradient)
 
 
-def _write(out, results):
-    """Copy results into the tensors of ``out``, resized."""
-    for target, result in zip(out, results, strict=True):
-        if target._shape != result._shape:
-            target.resize_(result._shape)
-        ops.copy_(target, result)
-    return tuple(out)
+def _named(op, results, out, input):  # noqa: A002
+    """``results`` as torch's named tuple, written into ``out`` if it is given."""
+    if out is not None:
+        results = tuple(write_out(op, target, result, (input,))
+                        for target, result in zip(out, results, strict=True))
+    return return_type(op)(results)
 
 
 @overloaded("sort", out=True)
@@ -113,7 +112,7 @@ def sort(input, dim=-1, descending=False, *, stable=None, out=None):  # noqa: A0
     if isinstance(dim, bool):       # sort(dim=..., descending) has no form with descending alone
         raise TypeError("sort(): argument 'dim' must be int, not bool")
     result = ops._sort(input, dim, descending)
-    return return_type("sort")(result if out is None else _write(out, result))
+    return _named("sort", result, out, input)
 
 
 @overloaded("argsort")
@@ -166,7 +165,7 @@ def topk(input, k, dim=-1, largest=True, sorted=True, *, out=None):  # noqa: A00
     if isinstance(k, TensorBase):
         k = int(k)
     result = ops._topk(input, k, dim, largest)
-    return return_type("topk")(result if out is None else _write(out, result))
+    return _named("topk", result, out, input)
 
 
 def _reduced(shape, d, keepdim):
@@ -227,7 +226,7 @@ _kthvalue.gradient("self")(_spread_gradient)
 def kthvalue(input, k, dim=-1, keepdim=False, *, out=None):  # noqa: A002
     """``(values, indices)`` of the ``k``-th smallest element along ``dim`` (1 is the smallest)."""
     result = ops._kthvalue(input, k, dim, keepdim)
-    return return_type("kthvalue")(result if out is None else _write(out, result))
+    return _named("kthvalue", result, out, input)
 
 
 def _median_places(self, rows, n, d, skip_nan):
@@ -264,7 +263,7 @@ def _median(name, skip_nan):
                                 -(1 << 8 * input.dtype.itemsize - 1), dtype=input.dtype)
             return getattr(ops, "_" + name)(ops.reshape(input, (-1,)), 0, False)[0]
         result = getattr(ops, "_" + name)(input, dim, keepdim)
-        return return_type(name)(result if out is None else _write(out, result))
+        return _named(name, result, out, input)
     public.__name__ = name
     public.__doc__ = ("The lower median of all elements, or ``(values, indices)`` along ``dim``. "
                       + ("NaN is left out." if skip_nan else "NaN if one is."))
@@ -301,7 +300,7 @@ def mode(input, dim=-1, keepdim=False, *, out=None):  # noqa: A002
         shape = _reduced(input._shape, wrap_dim(dim, len(input._shape)), keepdim)
         return return_type("mode")((empty(shape, input.dtype), empty(shape, dtypes.int64)))
     result = ops._mode(input, dim, keepdim)
-    return return_type("mode")(result if out is None else _write(out, result))
+    return _named("mode", result, out, input)
 
 
 from . import unique  # noqa: E402, F401 - built on the sort above

@@ -1,6 +1,6 @@
 """Views composed of views: narrow, split, chunk, unbind, flatten, movedim, ..."""
 from ...runtime import dtypes
-from ..base import Size, TensorBase, integer, numel, view, wrap_dim, wrap_dims
+from ..base import Size, TensorBase, broadcast_shapes, integer, numel, view, wrap_dim, wrap_dims
 from ..composite import composite, overloaded
 from ..registry import ops
 from ..structured import structured
@@ -273,6 +273,15 @@ def _overloaded_sum_to_size(op):
 
 
 _overloaded_sum_to_size("sum_to_size")
+
+
+@overloaded("broadcast_tensors", method=False)
+def broadcast_tensors(*tensors):
+    """Views of the tensors with the shape they broadcast to."""
+    if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)):
+        tensors = tensors[0]
+    shape = broadcast_shapes(*[t._shape for t in tensors])
+    return tuple(ops.expand(t, shape) for t in tensors)
 
 
 @overloaded("view_dtype", method=False)

@@ -140,9 +140,9 @@ def _as_strided_backward(grad, shape, strides, view_strides, offset):
 
 
 @_as_strided_backward.gradient("grad")
-def _(grad0, grad, strides, view_strides, offset):
-    whole = ops.copy_(ops.empty_strided(grad0._shape, strides, dtype=grad0.dtype), grad0)
-    return ops.as_strided(whole, grad._shape, view_strides, offset)
+def _(grad, grad_form, strides, view_strides, offset):
+    whole = ops.copy_(ops.empty_strided(grad._shape, strides, dtype=grad.dtype), grad)
+    return ops.as_strided(whole, grad_form._shape, view_strides, offset)
 
 
 @structured("permute(Tensor self, int[] dims) -> Tensor", view=True, varargs=True)
@@ -304,8 +304,8 @@ def select_backward(grad, input_sizes, dim, index):
 
 
 @select_backward.gradient("grad")
-def _(grad0, dim, index):
-    return ops.select(grad0, dim, index)
+def _(grad, dim, index):
+    return ops.select(grad, dim, index)
 
 
 @structured("slice(Tensor self, int dim=0, int? start=None, int? end=None, int step=1) -> Tensor",
@@ -343,8 +343,8 @@ def slice_backward(grad, input_sizes, dim, start, end, step):
 
 
 @slice_backward.gradient("grad")
-def _(grad0, dim, start, end, step):
-    return ops.slice(grad0, dim, start, end, step)
+def _(grad, dim, start, end, step):
+    return ops.slice(grad, dim, start, end, step)
 
 
 @structured("diagonal(Tensor self, int offset=0, int dim1=0, int dim2=1) -> Tensor", view=True)
@@ -379,8 +379,8 @@ def diagonal_backward(grad, input_sizes, offset, dim1, dim2):
 
 
 @diagonal_backward.gradient("grad")
-def _(grad0, offset, dim1, dim2):
-    return ops.diagonal(grad0, offset, dim1, dim2)
+def _(grad, offset, dim1, dim2):
+    return ops.diagonal(grad, offset, dim1, dim2)
 
 
 @structured("unfold(Tensor self, int dimension, int size, int step) -> Tensor", view=True)

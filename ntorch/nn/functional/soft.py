@@ -1,4 +1,4 @@
-"""Softmax with torch's keywords, and CTC by the name of its reduction."""
+"""Softmax with the keywords that it has as a function of layers."""
 import warnings
 
 import ntorch
@@ -40,19 +40,3 @@ def gumbel_softmax(logits, tau=1, hard=False, eps=1e-10, dim=-1):
     index = soft.max(dim, keepdim=True)[1]
     one_hot = ntorch.zeros_like(logits.detach()).scatter_(dim, index, 1.0)
     return one_hot - soft.detach() + soft
-
-
-_REDUCTIONS = {"none": 0, "mean": 1, "sum": 2}
-
-
-def ctc_loss(log_probs, targets, input_lengths, target_lengths, blank=0, reduction="mean",
-             zero_infinity=False):
-    """``-log p(targets | log_probs)`` over all alignments (Graves et al. 2006).
-
-    Shapes: log_probs (T, N, C), targets (N, S) or all joined, lengths (N). "mean" divides each
-    loss by its target length first.
-    """
-    if reduction not in _REDUCTIONS:
-        raise ValueError(f"{reduction} is not a valid value for reduction")
-    return ntorch.ops.ctc_loss(log_probs, targets, input_lengths, target_lengths, blank,
-                               _REDUCTIONS[reduction], zero_infinity)

@@ -4,8 +4,8 @@ import warnings
 
 import ntorch
 
-# -scale * alpha of SELU: what a dropped value becomes in alpha dropout (arXiv 1706.02515)
-_DROPPED = -1.7580993408473766
+# scale * alpha of SELU: dropped values become minus this (arXiv 1706.02515)
+_LIMIT = 1.7580993408473766
 
 
 def _check(p):
@@ -83,8 +83,8 @@ def dropout3d(input, p=0.5, training=True, inplace=False):
 
 def _alpha_dropout(input, noise, p, inplace):
     """Set what the noise drops to SELU's limit, then restore mean 0 and variance 1."""
-    scale = 1.0 / math.sqrt((1 - p) * (1 + p * _DROPPED ** 2))
-    shift = (noise - 1) * (_DROPPED * -scale) * -1 - _DROPPED * scale * p
+    scale = 1.0 / math.sqrt((1 - p) * (1 + p * _LIMIT ** 2))
+    shift = (noise - 1 + p) * (_LIMIT * scale)
     factor = noise * scale
     return input.mul_(factor).add_(shift) if inplace else input * factor + shift
 
