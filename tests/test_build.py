@@ -20,14 +20,23 @@ FACTOR = 2.5
 PointwiseEntry = type(entries()["add"])
 
 
+def kernel_function(function):
+    """Mark a function of this file as one of the kernels', which alone are compiled."""
+    function.__module__ = "ntorch.kernels.example"
+    return function
+
+
+@kernel_function
 def _innermost(x):
     return x + T(1.0)
 
 
+@kernel_function
 def _middle(x):
     return _innermost(x) * T(2.0)
 
 
+@kernel_function
 def scaled(x, y, begin, end):
     for i in range(begin, end):
         y[i] = _middle(x[i]) * FACTOR
@@ -35,8 +44,9 @@ def scaled(x, y, begin, end):
 
 def edited(function, **globals_):
     """The function as it would be after an edit of the globals it reads."""
-    return types.FunctionType(function.__code__, {**function.__globals__, **globals_},
-                              function.__name__, function.__defaults__, function.__closure__)
+    return kernel_function(types.FunctionType(
+        function.__code__, {**function.__globals__, **globals_}, function.__name__,
+        function.__defaults__, function.__closure__))
 
 
 def run(fn, **options):
@@ -69,10 +79,12 @@ def _plus(amount):
     return kernel
 
 
+@kernel_function
 def _other_innermost(x):
     return x - T(1.0)
 
 
+@kernel_function
 def _other_constant(x):
     return x + T(1.5)
 

@@ -141,7 +141,8 @@ def threads():
 
 
 @pytest.mark.parametrize("shape", [(1, 300, 700, 500), (9, 64, 70, 130), (1, 1, 3000, 900),
-                                   (1, 8, 600, 700), (1, 2000, 600, 1), (1, 150, 150, 150)])
+                                   (1, 8, 600, 700), (1, 2000, 600, 1), (1, 150, 150, 150),
+                                   (1, 60, 2600, 300)])
 def test_bits_do_not_depend_on_the_number_of_threads(threads, shape):
     batch, m, k, n = shape
     a, b = draw(batch, m, k), draw(batch, k, n)

@@ -66,7 +66,8 @@ def test_large_means_do_not_cancel():
     np.testing.assert_allclose(got.numpy(), want, atol=2e-3)
     planes = tensor((draw(4, 3, 50) + 1e4), ntorch.float32)
     got = F.batch_norm(planes, None, None, training=True)
-    np.testing.assert_allclose(got.numpy(), standardized(planes.double().numpy(), (0, 2)), atol=2e-3)
+    want = standardized(planes.double().numpy(), (0, 2))
+    np.testing.assert_allclose(got.numpy(), want, atol=2e-3)
 
 
 @ALL_TYPES
@@ -75,7 +76,8 @@ def test_batch_norm(shape, dtype):
     x, channels = tensor(draw(*shape), dtype), shape[1]
     w, b, mean = (tensor(draw(channels), dtype) for _ in range(3))
     var = tensor(RNG.random(channels) + 0.5, dtype)
-    xs, ws, bs, means, variances = (t.to(ntorch.float64).numpy().copy() for t in (x, w, b, mean, var))
+    xs, ws, bs, means, variances = (t.to(ntorch.float64).numpy().copy() for t in (
+        x, w, b, mean, var))
     axes, n = (0, *range(2, len(shape))), x.numel() // channels
     ws, bs = channelwise(ws, len(shape)), channelwise(bs, len(shape))
     given = (xs - channelwise(means, len(shape))) / np.sqrt(
@@ -212,7 +214,7 @@ ERRORS = [
     (lambda x: F.layer_norm(x, ()), RuntimeError, "at least 1-dimensional"),
     (lambda x: F.layer_norm(x, (4,)), RuntimeError, r"Given normalized_shape=\[4\]"),
     (lambda x: F.layer_norm(x, (3,), x[0]), RuntimeError, "Expected weight to be of same shape"),
-    (lambda x: F.layer_norm(x, (3,), None, x[0]), RuntimeError, "Expected bias to be of same shape"),
+    (lambda x: F.layer_norm(x, (3,), None, x[0]), RuntimeError, "Expected bias to be"),
     (lambda x: F.layer_norm(x.long(), (3,)), NotImplementedError, "not implemented"),
     (lambda x: F.rms_norm(x, (2, 2)), RuntimeError, "Given normalized_shape="),
     (lambda x: F.batch_norm(x, x[0, 0], None), RuntimeError, "running_mean should contain 4"),

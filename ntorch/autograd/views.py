@@ -23,13 +23,15 @@ class _Geometry:
 
     def __init__(self, view, root):
         self.shape, self.strides = view._shape, view._strides
-        self.offset = view._offset - root._offset
+        # the real or imaginary part of a complex base counts its offset in real numbers
+        self.of_parts = root.dtype.is_complex and not view.dtype.is_complex
+        self.offset = view._offset - root._offset * (2 if self.of_parts else 1)
         self.root_shape, self.root_strides = root._shape, root._strides
-        self.dtype = root.dtype
 
     def zeros(self, like):
         """Zeros with the base's geometry."""
-        return ops.zero_(ops.empty_strided(self.root_shape, self.root_strides, dtype=like.dtype,
+        dtype = like.dtype.to_complex() if self.of_parts else like.dtype
+        return ops.zero_(ops.empty_strided(self.root_shape, self.root_strides, dtype=dtype,
                                            device=like.device))
 
     def copy(self, grad):
@@ -40,6 +42,8 @@ class _Geometry:
 
     def part(self, whole):
         """The view's part of a tensor with the base's geometry."""
+        if self.of_parts:
+            whole = ops.view_as_real(whole)
         return ops.as_strided(whole, self.shape, self.strides, self.offset)
 
     def write(self, whole, value):

@@ -3,7 +3,6 @@ import dataclasses
 import time
 
 import ntorch as torch
-from ntorch import nn
 
 from .lines import LineMaker, load_digits, split
 from .reader import Reader, loss_of, spelled
@@ -65,7 +64,6 @@ def train(options, progress):
         loss = loss_of(model(pictures), targets, lengths)
         optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimizer.step()
         schedule.step()
         losses.append(loss.item())

@@ -1,4 +1,4 @@
-"""Adaptive pooling: output ``i`` of ``O`` covers positions ``floor(i I / O)`` to ``ceil((i+1) I / O)``.
+"""Adaptive pooling: output i of O covers positions floor(i I / O) to ceil((i + 1) I / O).
 
 A plane is (depth, height, width), with sizes of 1 where a dimension is missing.
 """

@@ -26,6 +26,10 @@ def log_add3(a, b, c):
     return top + log(exp(a - top) + exp(b - top) + exp(c - top))
 
 
+for _function in (finite_or_zero, log_add, log_add3):
+    _function.__scalar__ = True     # inlined whatever it costs, or the loops would not vectorise
+
+
 def gather(row, target, blank, out):
     """``out[i] = row[target[i]]``, and the blank's after the last."""
     size = target.shape[0]

@@ -36,8 +36,8 @@ def count_indices(index, count, begin, end):
 def add_rows(grad, index, count, skip, out, begin, end):
     """``out[index[i]] += grad[i]``, of columns ``begin`` to ``end``, onto zeros.
 
-    Rows whose index is ``skip`` are left out; with ``count`` (rows,), (0,) for none, each is divided
-    by how often its index occurs.
+    Rows whose index is ``skip`` are left out; with ``count`` (rows,), (0,) for none, each is
+    divided by how often its index occurs.
     """
     width = end - begin
     for i in range(index.shape[0]):
@@ -74,7 +74,7 @@ def row_norm(row, p):
 
 
 def renormalize_rows(table, index, limit, p, begin, end):
-    """Scale the rows that ``index`` names to a p-norm of at most ``limit``; the range is one item."""
+    """Scale the rows that ``index`` names to a p-norm of at most ``limit``; range of one item."""
     for _ in range(begin, end):
         for i in range(index.shape[0]):
             row = table[index[i]]
@@ -88,8 +88,9 @@ def renormalize_rows(table, index, limit, p, begin, end):
 def bag_sums(table, index, offsets, weight, skip, mean, out, size, begin, end):
     """Sum (or ``mean``) of the table rows of bags ``begin`` to ``end``.
 
-    Bag b has the indices ``offsets[b]`` to ``offsets[b + 1]``; those equal to ``skip`` are left out.
-    ``weight`` (indices,) scales each row, (0,) for none; ``size`` (bags,) gets the number of rows.
+    Bag b has the indices ``offsets[b]`` to ``offsets[b + 1]``; those equal to ``skip`` are left
+    out. ``weight`` (indices,) scales each row, (0,) for none; ``size`` (bags,) gets the number of
+    rows.
     """
     width = table.shape[1]
     for b in range(begin, end):

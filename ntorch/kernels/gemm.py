@@ -44,12 +44,12 @@ from .gemm_stubs import call_kernel, multiply_tile, read_number, take_number
 
 # Header of a plan. *_BASE are addresses, counted from the lane's scratch memory if not shared;
 # *_BATCH bytes between the matrices of a shared operand; *_AT say where in the row a kernel's table
-# starts. FILL_* describe the shared packing of B that comes before the tasks.
+# starts. FILL_*: tasks, and blocks a matrix, of the shared packing that comes before the product.
 (TASKS, M_BLOCKS, N_BLOCKS, M, N, K, M_PANELS, N_PANELS, MR, NR, KC, ITEM,
  A_SHARED, A_BASE, A_BATCH, B_SHARED, B_BASE, B_BATCH, TILE_BASE, TILE_STEP,
  PRODUCT, PACK_A, PACK_B, STORE, PRODUCT_AT, A_AT, B_AT, STORE_AT,
- FILL_TASKS, FILL_BLOCKS, SCRATCH, LANE_BYTES) = range(32)
-HEADER = 32
+ FILL_A, FILL_A_BLOCKS, FILL_B, FILL_B_BLOCKS, SCRATCH, LANE_BYTES) = range(34)
+HEADER = 34
 PACK_SLOTS, STORE_SLOTS, PRODUCT_SLOTS = 5, 7, 10       # slots before a kernel's own parameters
 
 
@@ -138,16 +138,23 @@ def contract_block(plan, batch, row_begin, row_end, col_begin, col_end):
         k0 += max(kc, 1)
 
 
-def fill_block(plan, batch, begin, end):
-    """Pack the column panels ``[begin, end)`` of matrix ``batch`` of a shared B, over all of K."""
-    width = plan[NR]
+def fill_block(plan, task, a_side):
+    """Pack one block of panels of an operand that is to be shared, over all of K."""
+    lines, panels, width, blocks = plan[N], plan[N_PANELS], plan[NR], plan[FILL_B_BLOCKS]
+    base, stride, function, at = plan[B_BASE], plan[B_BATCH], PACK_B, plan[B_AT]
+    if a_side:
+        lines, panels, width, blocks = plan[M], plan[M_PANELS], plan[MR], plan[FILL_A_BLOCKS]
+        base, stride, function, at = plan[A_BASE], plan[A_BATCH], PACK_A, plan[A_AT]
+    batch = task // blocks
+    block = task - batch * blocks
+    begin = block * panels // blocks
+    end = (block + 1) * panels // blocks
     k0 = 0
     while k0 < plan[K]:
         kc = min(plan[KC], plan[K] - k0)
-        base = plan[B_BASE] + batch * plan[B_BATCH]
-        base += (k0 * plan[N_PANELS] + begin * kc) * width * plan[ITEM]
-        _pack_block(plan, PACK_B, plan[B_AT], base, batch, k0, kc, begin * width,
-                    min(end * width, plan[N]), (end - begin) * width * kc)
+        to = base + batch * stride + (k0 * panels + begin * kc) * width * plan[ITEM]
+        _pack_block(plan, function, at, to, batch, k0, kc, begin * width,
+                    min(end * width, lines), (end - begin) * width * kc)
         k0 += kc
 
 
@@ -155,8 +162,8 @@ def contract_tasks(words, lanes, counters, begin, end):
     """Work through a contraction with the lanes ``[begin, end)``; row ``i`` of ``lanes`` is lane
     i's.
 
-    First B is packed if it is to be shared, then the tasks are done; both are taken by number from
-    ``counters``, which are zero at the start, so a lane run late finds nothing left to do.
+    First operands that are to be shared are packed, then the tasks are done; both are taken by
+    number from ``counters``, which are zero at the start, so a lane run late finds nothing to do.
     """
     for lane in range(begin, end):
         plan = lanes[lane]
@@ -166,16 +173,17 @@ def contract_tasks(words, lanes, counters, begin, end):
         plan[TILE_BASE] += scratch
         plan[A_BASE] += scratch * (1 - plan[A_SHARED])
         plan[B_BASE] += scratch * (1 - plan[B_SHARED])
-        if plan[FILL_TASKS] > 0:
+        fills = plan[FILL_A] + plan[FILL_B]
+        if fills > 0:
             task = take_number(counters, 0)
-            while task < plan[FILL_TASKS]:
-                batch = task // plan[FILL_BLOCKS]
-                block = task - batch * plan[FILL_BLOCKS]
-                fill_block(plan, batch, block * plan[N_PANELS] // plan[FILL_BLOCKS],
-                           (block + 1) * plan[N_PANELS] // plan[FILL_BLOCKS])
+            while task < fills:
+                if task < plan[FILL_A]:
+                    fill_block(plan, task, True)
+                else:
+                    fill_block(plan, task - plan[FILL_A], False)
                 take_number(counters, 16)
                 task = take_number(counters, 0)
-            while read_number(counters, 16) < plan[FILL_TASKS]:
+            while read_number(counters, 16) < fills:
                 pass
         blocks = plan[M_BLOCKS] * plan[N_BLOCKS]
         task = take_number(counters, 32)

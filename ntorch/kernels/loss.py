@@ -3,7 +3,7 @@ from .stubs import T
 
 
 def class_errors(target, classes, ignore, bad, begin, end):
-    """Set ``bad[0]`` to a target outside [0, classes) that is not ``ignore``; the range is one item."""
+    """Set ``bad[0]`` to a target outside [0, classes) that is not ``ignore``; range of one item."""
     for _ in range(begin, end):
         for i in range(target.shape[0]):
             t = target[i]
@@ -16,8 +16,8 @@ def class_errors(target, classes, ignore, bad, begin, end):
 def pick_classes(x, target, weight, ignore, out, chosen, begin, end):
     """``-weight[t] * x[n, t, s]`` with t = ``target[n, s]``, and the weights: 0 where ignored.
 
-    ``x`` (batch, classes, positions); ``target``, ``out``, ``chosen`` (batch, positions); ``weight``
-    (classes,), or (0,) for ones.
+    ``x`` (batch, classes, positions); ``target``, ``out``, ``chosen`` (batch, positions);
+    ``weight`` (classes,), or (0,) for ones.
     """
     for n in range(begin, end):
         for s in range(target.shape[1]):

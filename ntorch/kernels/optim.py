@@ -42,7 +42,8 @@ def sgd_nesterov(parameter, grad, buffer, lr, decay, sign, momentum, rest, begin
 
 def adam(parameter, grad, mean, square, lr, root, rest1, beta2, rest2, eps, decay, keep, sign,
          begin, end):
-    """``m += rest1 (g - m)``, ``v = beta2 v + rest2 g^2``, ``p = keep p - lr m / (sqrt(v) / root + eps)``.
+    """``m += rest1 (g - m)``, ``v = beta2 v + rest2 g^2``, ``p = keep p - lr m / (sqrt(v) / root +
+    eps)``.
 
     ``lr`` holds the first bias correction and ``root`` is the square root of the second;
     ``keep`` is below 1 for decoupled weight decay, ``decay`` above 0 for the other kind.

@@ -151,7 +151,7 @@ def gather_planes(x, index, out, begin, end):
 
 
 def place_planes(x, index, out, begin, end):
-    """``out[p, index[p, i]] = x[p, i]`` in each plane, onto zeros: the last of equal indices stays."""
+    """``out[p, index[p, i]] = x[p, i]`` in each plane, onto zeros: the last of equals stays."""
     n, m = x.shape[1], out.shape[1]
     for plane in range(begin, end):
         row, source, where = out[plane], x[plane], index[plane]

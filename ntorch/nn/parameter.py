@@ -79,10 +79,11 @@ def _rebuild_buffer(data, persistent):
 _ALLOWED = frozenset((
     "__class__", "__dict__", "__deepcopy__", "__reduce_ex__", "__repr__", "__hash__", "__init__",
     "__init_subclass__", "__new__", "__setattr__", "__delattr__", "__doc__", "__module__",
-    "materialize", "cls_to_become", "requires_grad", "requires_grad_", "is_leaf", "grad", "grad_fn", "device",
-    "dtype", "data", "cuda", "cpu", "to", "half", "float", "double", "bfloat16",
-    "char", "short", "int", "long", "get_device", "_has_compatible_shallow_copy_type", "_placeholder",
-    "share_memory_", "is_meta", "is_cuda", "is_sparse", "persistent", "_version", "layout"))
+    "materialize", "cls_to_become", "requires_grad", "requires_grad_", "is_leaf", "grad", "grad_fn",
+    "device", "dtype", "data", "cuda", "cpu", "to", "half", "float", "double", "bfloat16",
+    "char", "short", "int", "long", "get_device", "_has_compatible_shallow_copy_type",
+    "_placeholder", "share_memory_", "is_meta", "is_cuda", "is_sparse", "persistent", "_version",
+    "layout"))
 
 
 class _Uninitialized:

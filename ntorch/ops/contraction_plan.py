@@ -17,6 +17,7 @@ SHARED_LIMIT = 256 << 20        # an operand larger than this, packed, is packed
 BLOCK_BYTES = 160 << 10         # what a task keeps of A: a part of the second-level cache
 TILE_BYTES = 320 << 10          # what a task keeps of unfinished sums
 FILL_ELEMENTS = 32768           # what one task packs of a shared operand
+WIDE_BLOCK = 256                # from this many columns a task packs its own A
 TASK_FLOPS = 2_000_000          # a task is at least some twenty microseconds of work
 RELEASE_FLOPS = 1_000_000       # from here on a serial product lets other Python threads run
 
@@ -145,7 +146,8 @@ class Layout(typing.NamedTuple):
     header: tuple
     lanes: int
     lane_bytes: int         # scratch memory of a lane
-    packed_bytes: int       # the shared B, if it is packed here
+    a_bytes: int            # the shared A and B, if they are packed here
+    b_bytes: int
     flops: int
 
 
@@ -184,50 +186,71 @@ class Shape(typing.NamedTuple):
     own_slots: tuple        # how many slots of their own packer a, packer b and the epilogue have
 
 
-def _layout_of(shape, m_blocks, n_blocks, matrices, fill_blocks, lanes):
-    """The layout with these blocks; with ``fill_blocks``, ``matrices`` of B are packed first."""
+class Fill(typing.NamedTuple):
+    """An operand that the contraction packs whole first, because several tasks read it."""
+    matrices: int = 0
+    blocks: int = 0
+    bytes: int = 0          # of all matrices
+
+
+NO_FILL = Fill()
+
+
+def _fill(again, matrices, panels, width, k, item):
+    size = panels * width * k * item
+    if not again or not 0 < size * matrices <= SHARED_LIMIT:
+        return NO_FILL
+    blocks = max(1, min(panels, size // (item * FILL_ELEMENTS)))
+    return Fill(matrices, blocks, ceil_div(size * matrices, 64) * 64)
+
+
+def _layout_of(shape, m_blocks, n_blocks, fill_a, fill_b, repeated, lanes):
+    """The layout with these blocks; ``repeated``: whether all matrices of A, of B, are one."""
     batch, m, n, k, T, reg, a_packed, b_packed, own_slots = shape
     item, kc = ITEM_BYTES[T], k_block(k)
     m_panels, n_panels = ceil_div(m, reg.rows), ceil_div(n, reg.width)
     tall, wide = ceil_div(m_panels, m_blocks) * reg.rows, ceil_div(n_panels, n_blocks)
-    size = n_panels * reg.width * k * item
     panel = tall * reg.width * item
     step = panel if k > kc else 0
-    shared = b_packed or fill_blocks > 0
+    a_shared, b_shared = a_packed or fill_a.blocks > 0, b_packed or fill_b.blocks > 0
     at_a = panel * (wide if step else 1)
-    at_b = at_a + (0 if a_packed else ceil_div(tall * kc * item, 64) * 64)
-    end = at_b + (0 if shared else ceil_div(wide * reg.width * kc * item, 64) * 64)
+    at_b = at_a + (0 if a_shared else ceil_div(tall * kc * item, 64) * 64)
+    end = at_b + (0 if b_shared else ceil_div(wide * reg.width * kc * item, 64) * 64)
+    stride_a, stride_b = (0 if same else panels * width * k * item for same, panels, width in (
+        (repeated[0], m_panels, reg.rows), (repeated[1], n_panels, reg.width)))
     tables = (gemm.PRODUCT_SLOTS, gemm.PACK_SLOTS + own_slots[0], gemm.PACK_SLOTS + own_slots[1])
     starts = [gemm.HEADER + sum(tables[:i]) for i in range(4)]
     header = (batch * m_blocks * n_blocks, m_blocks, n_blocks, m, n, k, m_panels, n_panels,
-              reg.rows, reg.width, kc, item, int(a_packed), at_a, 0, int(shared), at_b,
-              0 if matrices == 1 else size, 0, step, _product(reg, T).address, 0, 0, 0, *starts,
-              matrices * fill_blocks, fill_blocks, 0, end)
-    return Layout(header, lanes, end, matrices * size if fill_blocks else 0, 2 * batch * m * n * k)
+              reg.rows, reg.width, kc, item, int(a_shared), at_a, stride_a, int(b_shared), at_b,
+              stride_b, 0, step, _product(reg, T).address, 0, 0, 0, *starts,
+              fill_a.matrices * fill_a.blocks, fill_a.blocks,
+              fill_b.matrices * fill_b.blocks, fill_b.blocks, 0, end)
+    return Layout(header, lanes, end, fill_a.bytes, fill_b.bytes, 2 * batch * m * n * k)
 
 
 @functools.lru_cache(maxsize=4096)
-def layout(shape, b_repeated, threads):
-    """The ``Layout`` of a contraction; ``b_repeated``: all matrices of B are one and the same."""
-    reg, kc, item = shape.tile, k_block(shape.k), ITEM_BYTES[shape.T]
+def layout(shape, repeated, threads):
+    """The ``Layout`` of a contraction; ``repeated``: whether all matrices of A, of B, are one."""
+    reg, kc, item, k = shape.tile, k_block(shape.k), ITEM_BYTES[shape.T], shape.k
     m_panels, n_panels = ceil_div(shape.m, reg.rows), ceil_div(shape.n, reg.width)
-    m_blocks, n_blocks = _cut(m_panels, n_panels, reg, kc, shape.k, shape.batch, item, threads)
-    size = n_panels * reg.width * shape.k * item
-    matrices = 1 if b_repeated else shape.batch
-    # several tasks would pack the same block of B again: do it once, before
-    again = m_blocks > 1 or (b_repeated and shape.batch > 1)
-    fill = again and not shape.b_packed and 0 < size * matrices <= SHARED_LIMIT
-    fill_blocks = max(1, min(n_panels, size // (item * FILL_ELEMENTS))) if fill else 0
+    m_blocks, n_blocks = _cut(m_panels, n_panels, reg, kc, k, shape.batch, item, threads)
+    matrices = [1 if same else shape.batch for same in repeated]
+    # a block of A that is used for many columns can as well be packed by each task
+    again_a = not shape.a_packed and n_blocks > 1 and (
+        n_panels * reg.width < WIDE_BLOCK * n_blocks or (repeated[0] and shape.batch > 1))
+    again_b = not shape.b_packed and (m_blocks > 1 or (repeated[1] and shape.batch > 1))
     tasks = shape.batch * m_blocks * n_blocks
-    small = tasks < 2 or 2 * shape.batch * shape.m * shape.n * shape.k < TASK_FLOPS
-    return _layout_of(shape, m_blocks, n_blocks, matrices, fill_blocks,
+    small = tasks < 2 or 2 * shape.batch * shape.m * shape.n * k < TASK_FLOPS
+    return _layout_of(shape, m_blocks, n_blocks,
+                      _fill(again_a, matrices[0], m_panels, reg.rows, k, item),
+                      _fill(again_b, matrices[1], n_panels, reg.width, k, item), repeated,
                       1 if small else min(tasks, threads))
 
 
 @functools.lru_cache(maxsize=1024)
 def _whole(shape):
     """A layout with one task per product and nothing shared but what is packed before."""
-    return _layout_of(shape, 1, 1, shape.batch, 0, 1)
+    return _layout_of(shape, 1, 1, NO_FILL, NO_FILL, (False, False), 1)
 
 
 def _words(lay, a, b, epilogue):
@@ -247,15 +270,17 @@ def _words(lay, a, b, epilogue):
     return words
 
 
-def _run(words, lanes, lane_bytes, packed_bytes, flops):
+def _run(words, lanes, lane_bytes, a_bytes, b_bytes, flops):
     """Give a plan its memory and run it."""
     n_words = len(words)
     plans = _COUNTERS + ceil_div(n_words * (lanes + 1) * WORD, 64) * 64
-    address, block = memory.allocate(plans + packed_bytes + lanes * lane_bytes)
+    address, block = memory.allocate(plans + a_bytes + b_bytes + lanes * lane_bytes)
     try:
-        if packed_bytes:
-            words[gemm.B_BASE] = address + plans
-        words[gemm.SCRATCH] = address + plans + packed_bytes
+        if a_bytes:
+            words[gemm.A_BASE] = address + plans
+        if b_bytes:
+            words[gemm.B_BASE] = address + plans + a_bytes
+        words[gemm.SCRATCH] = address + plans + a_bytes + b_bytes
         ctypes.memset(address, 0, _COUNTERS)
         text = launch.packer(n_words)(*words)
         ctypes.memmove(address + _COUNTERS, text, n_words * WORD)
@@ -288,11 +313,11 @@ def prepack(side, source, batch, lines, k, T):
                         (gemm.KC, k_block(k)), (gemm.ITEM, item), (gemm.A_SHARED, 1),
                         (gemm.B_SHARED, 1), (gemm.B_BASE, address), (gemm.B_BATCH, batch_bytes),
                         (gemm.PACK_B, source.packer.address), (gemm.B_AT, gemm.HEADER),
-                        (gemm.FILL_TASKS, batches * blocks), (gemm.FILL_BLOCKS, blocks)):
+                        (gemm.FILL_B, batches * blocks), (gemm.FILL_B_BLOCKS, blocks)):
         words[slot] = value
     flops = batches * size      # packing an element costs about what a few operations do
     lanes = 1 if flops < TASK_FLOPS else min(batches * blocks, pool.get_num_threads())
-    _run(words, lanes, 0, 0, flops)
+    _run(words, lanes, 0, 0, 0, flops)
     return packed
 
 
@@ -322,9 +347,9 @@ def contract(m, n, k, a, b, epilogue, *, batch=1, T="f4"):
     """
     if batch * m * n == 0:
         return
-    lay = layout(_shape(m, n, k, a, b, epilogue, batch, T), type(b) is Source and b.repeated,
-                 pool.get_num_threads())
-    _run(_words(lay, a, b, epilogue), lay.lanes, lay.lane_bytes, lay.packed_bytes, lay.flops)
+    repeated = type(a) is Source and a.repeated, type(b) is Source and b.repeated
+    lay = layout(_shape(m, n, k, a, b, epilogue, batch, T), repeated, pool.get_num_threads())
+    _run(_words(lay, a, b, epilogue), *lay[1:])
 
 
 def plan(m, n, k, a, b, epilogue, *, batch=1, T="f4"):

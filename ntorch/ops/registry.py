@@ -12,8 +12,8 @@ from .schema import REQUIRED, parse
 MODULES = (
     "arithmetic", "compare", "logic", "exponential", "trigonometric", "special", "activation",
     "activation_smooth", "activation_public", "division",
-    "rounding", "complexes", "reductions", "views", "splitting", "copying", "factories", "creation", "random", "indexing",
-    "sorting", "scans", "movement", "contraction", "products", "linalg", "convolution", "pooling",
+    "rounding", "complexes", "reductions", "norms", "views", "splitting", "copying", "factories", "creation", "random", "indexing",
+    "sorting", "scans", "movement", "contraction", "affine_products", "products", "linalg", "convolution", "pooling",
     "normalization", "softmax", "embedding", "loss", "ctc", "recurrent", "optim", "attention",
 )
 _entries = {}

@@ -11,9 +11,9 @@ COLUMNS = 16        # least width of a task in gradients: one cache line
 def flat_indices(op, indices):
     """Indices as one row of int64; RuntimeError for other types than int32 and int64."""
     if indices.dtype not in (dtypes.int64, dtypes.int32):
-        raise RuntimeError(f"Expected tensor for argument #1 'indices' to have one of the following "
-                           f"scalar types: Long, Int; but got {indices.dtype} instead (while "
-                           f"checking arguments for {op})")
+        raise RuntimeError(f"Expected tensor for argument #1 'indices' to have one of the "
+                           f"following scalar types: Long, Int; but got {indices.dtype} instead "
+                           f"(while checking arguments for {op})")
     row = contiguous(as_dtype(indices, dtypes.int64))
     return reshaped(row, (product(row._shape),))
 

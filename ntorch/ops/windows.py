@@ -46,14 +46,14 @@ def pooled_shape(op, shape, kernel, stride, padding, dilation, ceil_mode):
         if p < 0:
             raise RuntimeError(f"{op}: pad must be non-negative, but got pad: {p}")
         if p > ((k - 1) * d + 1) // 2:
-            raise RuntimeError(f"{op}: pad should be at most half of effective kernel size, but got "
-                               f"pad={p}, kernel_size={k} and dilation={d}")
+            raise RuntimeError(f"{op}: pad should be at most half of effective kernel size, but "
+                               f"got pad={p}, kernel_size={k} and dilation={d}")
     check_input(op, shape, n)
     sizes = tuple(output_length(*each, ceil_mode)
                   for each in zip(shape[-n:], kernel, stride, padding, dilation, strict=True))
     if min(sizes) < 1:
-        raise RuntimeError(f"{op}: Given input size: {list(shape[-n - 1:])}. Calculated output size: "
-                           f"{[shape[-n - 1], *sizes]}. Output size is too small")
+        raise RuntimeError(f"{op}: Given input size: {list(shape[-n - 1:])}. Calculated output "
+                           f"size: {[shape[-n - 1], *sizes]}. Output size is too small")
     return (*shape[:-n], *sizes)
 
 
@@ -63,7 +63,7 @@ def reshaped(tensor, shape):
 
 
 def planes(tensor, n):
-    """A row-major tensor as (planes, depth, height, width); its last ``n`` dimensions are spatial."""
+    """A row-major tensor as (planes, depth, height, width); ``n`` dimensions are spatial."""
     shape = tensor._shape
     lead = product(shape[:-n])
     return reshaped(tensor, (lead, *(1,) * (3 - n), *shape[-n:]))
@@ -111,7 +111,8 @@ def check_indices(indices, limit, message):
     if indices._storage.device is META or not count:
         return
     bounds = empty((2,), dtypes.int64)
-    run(index_kernels.index_bounds, [("C", reshaped(indices, (count,))), ("C", bounds)], n=1, grain=1)
+    run(index_kernels.index_bounds, [("C", reshaped(indices, (count,))), ("C", bounds)], n=1,
+        grain=1)
     low, high = bounds.tolist()
     if low < 0 or high >= limit:
         raise message(low if low < 0 else high)

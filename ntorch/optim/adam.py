@@ -16,12 +16,12 @@ class Adam(Optimizer):
     """Adam (arXiv 1412.6980).
 
     ``m = beta1 m + (1 - beta1) g``, ``v = beta2 v + (1 - beta2) g^2``,
-    ``p = p - lr m^ / (sqrt(v^) + eps)`` with ``m^ = m / (1 - beta1^t)``, ``v^ = v / (1 - beta2^t)``.
-    ``g`` is the gradient (negated if ``maximize``) plus ``weight_decay p``, or, with
-    ``decoupled_weight_decay``, p is first multiplied by ``1 - lr weight_decay``. ``amsgrad`` divides by
-    the largest ``v`` so far (Reddi et al. 2018). ``foreach``, ``fused`` and ``capturable`` choose nothing
-    here: plain float parameters are always updated by one kernel each. ``ValueError`` for options
-    out of range.
+    ``p = p - lr m^ / (sqrt(v^) + eps)`` with ``m^ = m / (1 - beta1^t)``, ``v^ = v / (1 -
+    beta2^t)``. ``g`` is the gradient (negated if ``maximize``) plus ``weight_decay p``, or, with
+    ``decoupled_weight_decay``, p is first multiplied by ``1 - lr weight_decay``. ``amsgrad``
+    divides by the largest ``v`` so far (Reddi et al. 2018). ``foreach``, ``fused`` and
+    ``capturable`` choose nothing here: plain float parameters are always updated by one kernel
+    each. ``ValueError`` for options out of range.
     """
 
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0,

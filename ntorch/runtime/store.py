@@ -114,8 +114,10 @@ def put(key, symbol, body, description):
         if temporary:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
-        warnings.warn(f"ntorch could not keep a kernel in {_state['directory']}: {error}",
-                      stacklevel=2)
+        if _state.get("full") != _state["directory"]:
+            _state["full"] = _state["directory"]
+            warnings.warn(f"ntorch could not keep a kernel in {_state['directory']}: {error}; "
+                          "those that do not fit stay in memory", stacklevel=2)
 
 
 def discard(key):

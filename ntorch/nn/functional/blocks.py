@@ -72,8 +72,8 @@ def fold(input, output_size, kernel_size, dilation=1, padding=0, stride=1):
     if input.size(2) != counts[0] * counts[1]:
         raise RuntimeError(
             f"Given output_size={size}, kernel_size={kernel}, dilation={_pair(dilation)}, "
-            f"padding={pads}, stride={_pair(stride)}, expected size of input's dimension 2 to match "
-            f"the calculated number of sliding blocks {counts[0]} * {counts[1]} = "
+            f"padding={pads}, stride={_pair(stride)}, expected size of input's dimension 2 to "
+            f"match the calculated number of sliding blocks {counts[0]} * {counts[1]} = "
             f"{counts[0] * counts[1]}, but got input.size(2)={input.size(2)}.")
     batch, channels = input.size(0), input.size(1) // area
     flat = input.new_zeros((batch, channels, padded[0] * padded[1]))

@@ -72,7 +72,8 @@ def dropout2d(input, p=0.5, training=True, inplace=False):
 
 
 def dropout3d(input, p=0.5, training=True, inplace=False):
-    """In training whole channels of (N, C, D, H, W) or (C, D, H, W) are 0 with probability ``p``."""
+    """In training whole channels of (N, C, D, H, W) or (C, D, H, W) are 0 with probability ``p``.
+    """
     _check(p)
     if input.dim() not in (4, 5):
         warnings.warn(f"dropout3d: Received a {input.dim()}-D input to dropout3d, which is "

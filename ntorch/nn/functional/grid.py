@@ -142,8 +142,9 @@ def grid_sample(input, grid, mode="bilinear", padding_mode="zeros", align_corner
     """Values of ``input`` at the places in ``grid``, whose last dimension holds (x, y[, z]).
 
     Shapes: input (N, C, H, W), grid (N, Ho, Wo, 2) to (N, C, Ho, Wo); with one more dimension for
-    volumes. Coordinates run from -1 to 1. ``padding_mode`` says what lies outside: zeros, the border
-    or reflections. ``ValueError`` for other modes, ``RuntimeError`` for shapes that do not fit.
+    volumes. Coordinates run from -1 to 1. ``padding_mode`` says what lies outside: zeros, the
+    border or reflections. ``ValueError`` for other modes, ``RuntimeError`` for shapes that do not
+    fit.
     """
     _check(input, grid, mode, padding_mode)
     if align_corners is None:
@@ -161,5 +162,10 @@ def grid_sample(input, grid, mode="bilinear", padding_mode="zeros", align_corner
     places = [_padded(place, length, padding_mode, align_corners)
               for place, length in zip(places, sizes, strict=True)]
     if mode == "nearest":
-        return _pick(flat, [place.round().detach() for place in places], sizes)
+        nearest = [place.round() for place in places]
+        values = _pick(flat, [place.detach() for place in nearest], sizes)
+        if not grid.requires_grad:
+            return values
+        one = 1 + sum(place - place.detach() for place in nearest)    # the gradient is zero
+        return values * one.unsqueeze(1)
     return _linear_sample(flat, places, sizes)

@@ -149,9 +149,9 @@ def interpolate(input, size=None, scale_factor=None, mode="nearest", align_corne
     """Resize (N, C, L), (N, C, H, W) or (N, C, D, H, W) to ``size`` or by ``scale_factor``.
 
     ``mode`` is nearest, nearest-exact, linear (3D), bilinear, bicubic (4D), trilinear (5D) or area.
-    ``align_corners`` puts the corner values at the corners of the result; ``antialias`` filters before
-    shrinking (bilinear and bicubic). ``ValueError`` or ``NotImplementedError`` for settings that do
-    not fit together.
+    ``align_corners`` puts the corner values at the corners of the result; ``antialias`` filters
+    before shrinking (bilinear and bicubic). ``ValueError`` or ``NotImplementedError`` for settings
+    that do not fit together.
     """
     _check_mode(input, mode, align_corners, antialias)
     out, scales = _target(input, size, scale_factor, recompute_scale_factor)

@@ -3,7 +3,8 @@ import importlib
 
 _CLASSES = {
     "module": "Module",
-    "container": "ModuleDict ModuleList ParameterDict ParameterList Sequential",
+    "container": "ModuleDict ModuleList Sequential",
+    "parameters": "ParameterDict ParameterList",
     "linear": "Bilinear Identity LazyLinear Linear",
     "activation": "CELU ELU GELU GLU Hardshrink Hardsigmoid Hardswish Hardtanh LeakyReLU LogSigmoid"
                   " LogSoftmax Mish PReLU ReLU ReLU6 RReLU SELU Sigmoid SiLU Softmax Softmax2d"

@@ -169,7 +169,8 @@ class CELU(ELU):
 
 
 class SELU(_InPlace):
-    """``scale (max(x, 0) + min(alpha (exp(x) - 1), 0))`` with fixed constants (arXiv 1706.02515)."""
+    """``scale (max(x, 0) + min(alpha (exp(x) - 1), 0))`` with fixed constants (arXiv 1706.02515).
+    """
 
     def forward(self, input):
         return F.selu(input, self.inplace)

@@ -12,9 +12,9 @@ class MultiheadAttention(Module):
     """``Concat(head_1 .. head_h) W_O``, ``head_i = Attention(Q W_i, K W_i, V W_i)``
     (arXiv 1706.03762).
 
-    Shapes: query (L, N, E), key (S, N, kdim), value (S, N, vdim); with ``batch_first`` N comes first;
-    without N unbatched. Returns the output (L, N, E) and the weights (N, L, S), averaged over heads,
-    or None. ``embed_dim`` must be a multiple of ``num_heads``.
+    Shapes: query (L, N, E), key (S, N, kdim), value (S, N, vdim); with ``batch_first`` N comes
+    first; without N unbatched. Returns the output (L, N, E) and the weights (N, L, S), averaged
+    over heads, or None. ``embed_dim`` must be a multiple of ``num_heads``.
     """
 
     def __init__(self, embed_dim, num_heads, dropout=0.0, bias=True, add_bias_kv=False,

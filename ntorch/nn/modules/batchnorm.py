@@ -73,7 +73,8 @@ class _NormBase(Module):
 
 
 class _BatchNorm(_NormBase):
-    """``(x - mean) / sqrt(var + eps) * weight + bias`` with statistics of the batch or of the past."""
+    """``(x - mean) / sqrt(var + eps) * weight + bias`` with statistics of the batch or of the past.
+    """
 
     def forward(self, input):
         self._check_input_dim(input)

@@ -11,8 +11,8 @@ _identities = itertools.count()
 class RemovableHandle:
     """Takes a hook out of its lists again: ``handle.remove()`` or ``with handle:``.
 
-    ``hooks`` is the ordered dict that the hook was put in under ``handle.id``; ``extra_dict`` a dict
-    or a list of dicts that hold flags under the same id.
+    ``hooks`` is the ordered dict that the hook was put in under ``handle.id``; ``extra_dict`` a
+    dict or a list of dicts that hold flags under the same id.
     """
 
     def __init__(self, hooks, *, extra_dict=None):

@@ -7,9 +7,9 @@ from ..parameter import is_lazy
 class LazyModuleMixin:
     """Gives a module a first phase in which its parameters have no shape.
 
-    The class lists itself before the module class, makes ``UninitializedParameter`` objects, defines
-    ``initialize_parameters`` (called with the first input) and ``cls_to_become``, the class that the
-    module has afterwards.
+    The class lists itself before the module class, makes ``UninitializedParameter`` objects,
+    defines ``initialize_parameters`` (called with the first input) and ``cls_to_become``, the class
+    that the module has afterwards.
     """
 
     cls_to_become = None

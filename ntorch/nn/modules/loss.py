@@ -157,7 +157,8 @@ class BCELoss(_WeightedLoss):
 
 
 class BCEWithLogitsLoss(_Loss):
-    """``BCELoss`` of ``sigmoid(x)``, stable for large ``x``; ``pos_weight`` scales the positives."""
+    """``BCELoss`` of ``sigmoid(x)``, stable for large ``x``; ``pos_weight`` scales the positives.
+    """
 
     def __init__(self, weight=None, size_average=None, reduce=None, reduction="mean",
                  pos_weight=None):

@@ -27,8 +27,8 @@ class _MaxPoolNd(Module):
 class MaxPool1d(_MaxPoolNd):
     """The largest value of each window of (N, C, L) or (C, L).
 
-    ``L_out = floor((L + 2 padding - dilation (kernel_size - 1) - 1) / stride + 1)``, rounded up with
-    ``ceil_mode``. ``return_indices`` gives the places too, for ``MaxUnpool1d``.
+    ``L_out = floor((L + 2 padding - dilation (kernel_size - 1) - 1) / stride + 1)``, rounded up
+    with ``ceil_mode``. ``return_indices`` gives the places too, for ``MaxUnpool1d``.
     """
 
     def forward(self, input):

@@ -27,8 +27,8 @@ def _permuted(tensor, permutation):
 class RNNBase(Module):
     """What RNN, LSTM and GRU share: the weights of all layers and directions, and the checks.
 
-    Layer k has ``weight_ih_lk`` (gates * hidden, input), ``weight_hh_lk`` (gates * hidden, hidden or
-    proj_size), the biases ``bias_ih_lk`` and ``bias_hh_lk``, with ``_reverse`` for the other
+    Layer k has ``weight_ih_lk`` (gates * hidden, input), ``weight_hh_lk`` (gates * hidden, hidden
+    or proj_size), the biases ``bias_ih_lk`` and ``bias_hh_lk``, with ``_reverse`` for the other
     direction; all start uniform in ``(-k, k)``, ``k = 1 / sqrt(hidden_size)``.
     """
 
@@ -96,7 +96,8 @@ class RNNBase(Module):
         self.flatten_parameters()
 
     def __setattr__(self, name, value):
-        if name in self.__dict__.get("_flat_weights_names", ()) and "_flat_weights" in self.__dict__:
+        own = self.__dict__
+        if name in own.get("_flat_weights_names", ()) and "_flat_weights" in own:
             self._flat_weights[self._flat_weights_names.index(name)] = value
         super().__setattr__(name, value)
 
@@ -254,9 +255,9 @@ class RNNBase(Module):
 class RNN(RNNBase):
     """``h_t = tanh(W_ih x_t + b_ih + W_hh h_(t-1) + b_hh)``, or relu with ``nonlinearity="relu"``.
 
-    Shapes: input (L, N, input_size), with ``batch_first`` (N, L, input_size), without N unbatched, or
-    a ``PackedSequence``; output (L, N, D hidden_size), state (D num_layers, N, hidden_size), where D is
-    2 if ``bidirectional``. ``dropout`` acts between layers.
+    Shapes: input (L, N, input_size), with ``batch_first`` (N, L, input_size), without N unbatched,
+    or a ``PackedSequence``; output (L, N, D hidden_size), state (D num_layers, N, hidden_size),
+    where D is 2 if ``bidirectional``. ``dropout`` acts between layers.
     """
 
     def __init__(self, input_size, hidden_size, num_layers=1, nonlinearity="tanh", bias=True,

@@ -1,4 +1,5 @@
-"""The transformer (arXiv 1706.03762): encoder and decoder layers, their stacks, and both together."""
+"""The transformer (arXiv 1706.03762): encoder and decoder layers, their stacks, and both together.
+"""
 import copy
 
 import ntorch
@@ -47,8 +48,8 @@ def _sequence_length(src, batch_first):
 class TransformerEncoderLayer(Module):
     """Self-attention and a feed-forward net, each with dropout, a residual and a ``LayerNorm``.
 
-    Shapes: (S, N, d_model), with ``batch_first`` (N, S, d_model). ``norm_first`` normalises in front of
-    each part rather than behind it. ``activation`` is "relu", "gelu" or a callable.
+    Shapes: (S, N, d_model), with ``batch_first`` (N, S, d_model). ``norm_first`` normalises in
+    front of each part rather than behind it. ``activation`` is "relu", "gelu" or a callable.
     """
 
     def __init__(self, d_model, nhead, dim_feedforward=2048, dropout=0.1, activation="relu",

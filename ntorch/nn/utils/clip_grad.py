@@ -44,8 +44,8 @@ def clip_grads_with_norm_(parameters, max_norm, total_norm, foreach=None):
 def clip_grad_norm_(parameters, max_norm, norm_type=2.0, error_if_nonfinite=False, foreach=None):
     """Scale all gradients together, in place, so that their norm is at most ``max_norm``.
 
-    Returns the norm before. ``norm_type`` may be infinity. ``RuntimeError`` for a norm that is NaN or
-    infinite if ``error_if_nonfinite``.
+    Returns the norm before. ``norm_type`` may be infinity. ``RuntimeError`` for a norm that is NaN
+    or infinite if ``error_if_nonfinite``.
     """
     if isinstance(parameters, ntorch.Tensor):
         parameters = [parameters]

@@ -36,7 +36,7 @@ def _alike(a, b):
     return a.dtype is b.dtype and a._storage.device is b._storage.device
 
 
-def _check_ndim(op, tensor, ndim, name):
+def check_ndim(op, tensor, ndim, name):
     if len(tensor._shape) != ndim:
         words = {1: "a vector", 2: "a matrix", 3: "a 3D tensor"}[ndim]
         raise RuntimeError(f"{name} must be {words}, got {len(tensor._shape)}-D tensor ({op})")
@@ -59,7 +59,7 @@ def check_expands(tensor, shape):
                 f"{list(have)}")
 
 
-def _cannot_multiply(a, b):
+def cannot_multiply(a, b):
     def size(shape):
         return "x".join(map(str, shape))
     return RuntimeError(f"mat1 and mat2 shapes cannot be multiplied ({size(a)} and {size(b)})")
@@ -74,7 +74,7 @@ def _row(vector):
     return _reshaped(vector, (1, *vector._shape), (0, *vector._strides))
 
 
-def _column(vector):
+def column(vector):
     return _reshaped(vector, (*vector._shape, 1), (*vector._strides, 0))
 
 
@@ -83,7 +83,7 @@ def _turned(matrix):
     return _reshaped(matrix, (cols, rows), matrix._strides[::-1])
 
 
-def _in_shape(result, shape):
+def in_shape(result, shape):
     """A fresh contiguous result in another shape."""
     return make(result._storage, result.dtype, shape, contiguous_strides(shape), 0)
 
@@ -106,12 +106,12 @@ def _folded(tensor, copy):
 def mm(self, mat2):
     """Matrix product of (n, m) by (m, p): (n, p)."""
     if len(self._shape) != 2 or len(mat2._shape) != 2:
-        _check_ndim("mm", self, 2, "self")
-        _check_ndim("mm", mat2, 2, "mat2")
+        check_ndim("mm", self, 2, "self")
+        check_ndim("mm", mat2, 2, "mat2")
     _check_pair("mm", self, mat2)
     (_, left), (right, _) = self._shape, mat2._shape
     if left != right:
-        raise _cannot_multiply(self._shape, mat2._shape)
+        raise cannot_multiply(self._shape, mat2._shape)
     return gemm(self, mat2)
 
 
@@ -128,14 +128,14 @@ def _(grad, self):
 @structured("bmm(Tensor self, Tensor mat2, *, Tensor? out=None) -> Tensor")
 def bmm(self, mat2):
     """Products of matrices of a batch, (b, n, m) by (b, m, p): (b, n, p)."""
-    _check_ndim("bmm", self, 3, "batch1")
-    _check_ndim("bmm", mat2, 3, "batch2")
+    check_ndim("bmm", self, 3, "batch1")
+    check_ndim("bmm", mat2, 3, "batch2")
     _check_pair("bmm", self, mat2)
-    _check_batches(self, mat2)
+    check_batches(self, mat2)
     return gemm(self, mat2, (self._shape[0],))
 
 
-def _check_batches(a, b):
+def check_batches(a, b):
     if a._shape[0] != b._shape[0] or a._shape[2] != b._shape[1]:
         raise RuntimeError("Expected size for first two dimensions of batch2 tensor to be: "
                            f"[{a._shape[0]}, {a._shape[2]}] but got: "
@@ -162,7 +162,7 @@ def mv(self, vec):
     if self._shape[1] != vec._shape[0]:
         raise RuntimeError(f"size mismatch, got input ({self._shape[0]}), mat ({self._shape[0]}x"
                            f"{self._shape[1]}), vec ({vec._shape[0]})")
-    return _in_shape(gemm(self, _column(vec)), self._shape[:1])
+    return in_shape(gemm(self, column(vec)), self._shape[:1])
 
 
 @mv.gradient("self")
@@ -193,7 +193,7 @@ def dot(self, tensor):
     """``sum of self[i] * tensor[i]`` of two vectors; nothing is conjugated."""
     _check_vectors("dot", self, tensor)
     _check_pair("dot", self, tensor)
-    return _in_shape(gemm(_row(self), _column(tensor)), ())
+    return in_shape(gemm(_row(self), column(tensor)), ())
 
 
 @dot.gradient("self")
@@ -229,7 +229,7 @@ def _check_depths(a, b, shape_a, shape_b):
         batch = product(broadcast_shapes(shape_a[:-2], shape_b[:-2]))
         raise RuntimeError(f"Expected size for first two dimensions of batch2 tensor to be: "
                            f"[{batch}, {shape_a[-1]}] but got: [{batch}, {shape_b[-2]}].")
-    raise _cannot_multiply((product(a._shape[:-1]), a._shape[-1]), b._shape[-2:])
+    raise cannot_multiply((product(a._shape[:-1]), a._shape[-1]), b._shape[-2:])
 
 
 @structured("matmul(Tensor self, Tensor other, *, Tensor? out=None) -> Tensor",
@@ -248,7 +248,7 @@ def matmul(self, other):
                            f"{len(shape_a)}D and {len(shape_b)}D")
     _check_pair("matmul", self, other)
     a = _row(self) if len(shape_a) == 1 else self
-    b = _column(other) if len(shape_b) == 1 else other
+    b = column(other) if len(shape_b) == 1 else other
     _check_depths(a, b, shape_a, shape_b)
     if len(b._shape) == 2:
         flat = _folded(a, a._shape[-2] < 16)
@@ -259,7 +259,7 @@ def matmul(self, other):
         batch = tuple(broadcast_shapes(a._shape[:-2], b._shape[:-2]))
         result = gemm(a, b, batch)
         shape = (*batch, *shape_a[-2:-1], *(shape_b[-1:] if len(shape_b) > 1 else ()))
-    return result if result._shape == shape else _in_shape(result, shape)
+    return result if result._shape == shape else in_shape(result, shape)
 
 
 @matmul.gradient("self")
@@ -285,7 +285,7 @@ def _rows_of(tensor):
     return ops.reshape(tensor, (product(tensor._shape[:-1]), tensor._shape[-1]))
 
 
-def _affine_product(op, self, a, b, batch, beta, alpha):
+def affine_product(op, self, a, b, batch, beta, alpha):
     """``beta * self + alpha * a @ b``, self broadcast to the result."""
     _check_pair(op, a, b)
     if self.dtype is not a.dtype:
@@ -295,94 +295,6 @@ def _affine_product(op, self, a, b, batch, beta, alpha):
         alpha, beta = int(alpha), int(beta)     # truncated, as torch does for integer matrices
     check_expands(self, (*batch, a._shape[-2], b._shape[-1]))
     return gemm(a, b, batch, self, alpha, beta)
-
-
-def scaled(tensor, factor, conjugate=False):
-    """``tensor`` times a Python number, or times its conjugate."""
-    if factor == 1:
-        return tensor
-    return tensor * (factor.conjugate() if conjugate and isinstance(factor, complex) else factor)
-
-
-@structured("addmm(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1, "
-            "Tensor? out=None) -> Tensor", inplace=True)
-def addmm(self, mat1, mat2, beta, alpha):
-    """``beta * self + alpha * mat1 @ mat2``; self broadcasts, and is not read if beta is 0."""
-    _check_ndim("addmm", mat1, 2, "mat1")
-    _check_ndim("addmm", mat2, 2, "mat2")
-    if mat1._shape[1] != mat2._shape[0]:
-        raise _cannot_multiply(mat1._shape, mat2._shape)
-    return _affine_product("addmm", self, mat1, mat2, (), beta, alpha)
-
-
-@addmm.gradient("self")
-def _(grad, beta):
-    return scaled(grad, beta, True)
-
-
-@addmm.gradient("mat1")
-def _(grad, mat2, alpha):
-    return scaled(ops.mm(grad, ops.adjoint(mat2)), alpha, True)
-
-
-@addmm.gradient("mat2")
-def _(grad, mat1, alpha):
-    return scaled(ops.mm(ops.adjoint(mat1), grad), alpha, True)
-
-
-@structured("baddbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1, "
-            "Tensor? out=None) -> Tensor", inplace=True)
-def baddbmm(self, batch1, batch2, beta, alpha):
-    """``beta * self + alpha * batch1 @ batch2`` matrix by matrix."""
-    _check_ndim("baddbmm", batch1, 3, "batch1")
-    _check_ndim("baddbmm", batch2, 3, "batch2")
-    _check_batches(batch1, batch2)
-    return _affine_product("baddbmm", self, batch1, batch2, (batch1._shape[0],), beta, alpha)
-
-
-@baddbmm.gradient("self")
-def _(grad, beta):
-    return scaled(grad, beta, True)
-
-
-@baddbmm.gradient("batch1")
-def _(grad, batch2, alpha):
-    return scaled(ops.bmm(grad, ops.adjoint(batch2)), alpha, True)
-
-
-@baddbmm.gradient("batch2")
-def _(grad, batch1, alpha):
-    return scaled(ops.bmm(ops.adjoint(batch1), grad), alpha, True)
-
-
-@structured("addmv(Tensor self, Tensor mat, Tensor vec, *, Scalar beta=1, Scalar alpha=1, "
-            "Tensor? out=None) -> Tensor", inplace=True)
-def addmv(self, mat, vec, beta, alpha):
-    """``beta * self + alpha * mat @ vec``; self broadcasts to (n,)."""
-    if len(mat._shape) != 2 or len(vec._shape) != 1 or len(self._shape) > 1:
-        raise RuntimeError(f"vector + matrix @ vector expected, got {len(self._shape)}, "
-                           f"{len(mat._shape)}, {len(vec._shape)}")
-    if mat._shape[1] != vec._shape[0] or (self._shape and self._shape[0] not in (1, mat._shape[0])):
-        raise RuntimeError(f"size mismatch, got input ({product(self._shape)}), mat "
-                           f"({mat._shape[0]}x{mat._shape[1]}), vec ({vec._shape[0]})")
-    wide = _column(self) if self._shape else self
-    result = _affine_product("addmv", wide, mat, _column(vec), (), beta, alpha)
-    return _in_shape(result, mat._shape[:1])
-
-
-@addmv.gradient("self")
-def _(grad, beta):
-    return scaled(grad, beta, True)
-
-
-@addmv.gradient("mat")
-def _(grad, vec, alpha):
-    return scaled(ops.outer(grad, ops.conj(vec) if vec.dtype.is_complex else vec), alpha, True)
-
-
-@addmv.gradient("vec")
-def _(grad, mat, alpha):
-    return scaled(ops.mv(ops.adjoint(mat), grad), alpha, True)
 
 
 @structured("linear(Tensor input, Tensor weight, Tensor? bias=None, *, Tensor? out=None) -> Tensor",
@@ -398,16 +310,16 @@ def linear(input, weight, bias):
         if depth == wanted and (bias is None or bias._shape == (columns,) and _alike(bias, input)):
             return gemm(input, _turned(weight), (), bias, 1, 0 if bias is None else 1)
     x = _folded(input, True) if len(input._shape) > 1 else _row(input)
-    w = _turned(weight) if len(weight._shape) == 2 else _column(weight)
+    w = _turned(weight) if len(weight._shape) == 2 else column(weight)
     if x._shape[1] != w._shape[0]:
-        raise _cannot_multiply(x._shape, w._shape)
+        raise cannot_multiply(x._shape, w._shape)
     shape = (*input._shape[:-1], *weight._shape[:-1])
     if bias is None:
         result = gemm(x, w)
     else:
         flat = _spread(bias, shape, w._shape[1])
-        result = _affine_product("linear", flat, x, w, (), 1, 1)
-    return result if result._shape == shape else _in_shape(result, shape)
+        result = affine_product("linear", flat, x, w, (), 1, 1)
+    return result if result._shape == shape else in_shape(result, shape)
 
 
 def _spread(bias, shape, columns):

@@ -10,6 +10,7 @@ from ..structured import as_dtype, compute_dtype, contiguous, run, structured, z
 from ..windows import computed, grain, reshaped
 from . import embedding_bag  # noqa: F401  (registers its entries)
 
+
 @structured("_embedding(Tensor weight, Tensor indices, int padding_idx=-1, "
             "bool scale_grad_by_freq=False) -> Tensor", method=False)
 def _embedding(weight, indices, padding_idx, scale_grad_by_freq):
@@ -54,7 +55,7 @@ def embedding_dense_backward(grad_output, indices, num_weights, padding_idx, sca
 @structured("_index_weights(Tensor indices, int num_weights, int padding_idx, "
             "bool scale_grad_by_freq) -> Tensor", method=False, differentiable=False)
 def _index_weights(indices, num_weights, padding_idx, scale_grad_by_freq):
-    """The factor of each index's row in ``embedding_dense_backward``, float64, (*indices.shape, 1)."""
+    """The factor of each index's row in the table's gradient, float64, (*indices.shape, 1)."""
     index = flat_indices("embedding", indices)
     weights = ops.to_dtype(ops.ne(index, padding_idx), dtypes.float64)
     if scale_grad_by_freq:
@@ -125,8 +126,8 @@ def one_hot(tensor, num_classes=-1):
 def _one_hot(self, num_classes):
     """See ``one_hot``."""
     if self.dtype is not dtypes.int64:
-        raise RuntimeError("one_hot is only applicable to index tensor of type LongTensor: expected "
-                           f"int64, got {self.dtype}")
+        raise RuntimeError("one_hot is only applicable to index tensor of type LongTensor: "
+                           f"expected int64, got {self.dtype}")
     count = product(self._shape)
     if count == 0 and num_classes <= 0:
         raise RuntimeError("Can not infer total number of classes from empty tensor.")

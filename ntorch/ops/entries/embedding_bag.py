@@ -33,8 +33,8 @@ def _embedding_bag(weight, indices, offsets, mode, per_sample_weights, padding_i
              ("C", chosen), ("C", size)], n=bags, grain=task)
     else:
         run(kernels.bag_sums,
-            [("C", table), ("C", index), ("C", offsets), ("C", parameter(per_sample_weights, table)),
-             ("i", padding_idx), ("i", mode), ("C", out), ("C", size)], n=bags, grain=task)
+            [("C", table), ("C", index), ("C", offsets),
+             ("C", parameter(per_sample_weights, table)), ("i", padding_idx), ("i", mode), ("C", out), ("C", size)], n=bags, grain=task)
     return as_dtype(out, weight.dtype), size, chosen
 
 
@@ -53,8 +53,8 @@ def _(grad0, weight, indices, offsets, mode, per_sample_weights, padding_idx, sc
 
 
 @structured("_embedding_bag_backward(Tensor grad_output, Tensor indices, Tensor offsets, "
-            "Tensor bag_size, Tensor chosen, int mode, Tensor? per_sample_weights, int num_weights, "
-            "int padding_idx, bool scale_grad_by_freq) -> Tensor", method=False)
+            "Tensor bag_size, Tensor chosen, int mode, Tensor? per_sample_weights, int "
+            "num_weights, int padding_idx, bool scale_grad_by_freq) -> Tensor", method=False)
 def _embedding_bag_backward(grad_output, indices, offsets, bag_size, chosen, mode,
                             per_sample_weights, num_weights, padding_idx, scale_grad_by_freq):
     """The table's gradient, (num_weights, width)."""
@@ -109,27 +109,28 @@ def _embedding_bag_weights_backward(grad_output, weight, indices, offsets, paddi
 @_embedding_bag_weights_backward.gradient("grad_output", "weight")
 def _(grad, grad_output, weight, indices, offsets, padding_idx):
     bags = ops._embedding_bag(weight, indices, offsets, 0, grad, padding_idx, False)
-    for_weight = ops._embedding_bag_backward(grad_output, indices, offsets, bags[1], bags[2], 0, grad,
-                                             weight.shape[0], padding_idx, False)
+    for_weight = ops._embedding_bag_backward(grad_output, indices, offsets, bags[1], bags[2], 0,
+                                             grad, weight.shape[0], padding_idx, False)
     return bags[0], for_weight
 
 
 def _check(input, weight, per_sample_weights, mode, scale_grad_by_freq, sparse):
     if per_sample_weights is not None and input._shape != per_sample_weights._shape:
-        raise ValueError(f"embedding_bag: If per_sample_weights ({list(per_sample_weights._shape)}) "
-                         f"is not None, then it must have the same shape as the input "
-                         f"({list(input._shape)})")
+        raise ValueError(f"embedding_bag: If per_sample_weights "
+                         f"({list(per_sample_weights._shape)}) is not None, then it must have the "
+                         f"same shape as the input ({list(input._shape)})")
     if len(weight._shape) != 2:
         raise ValueError(f"weight has to be a 2D Tensor, but got Tensor of dimension "
                          f"{len(weight._shape)}")
     if mode not in MODES:
         raise ValueError(f"mode has to be one of sum, mean or max, got {mode!r}")
     if mode == "max" and (scale_grad_by_freq or sparse):
-        raise ValueError("max mode does not support scaling the gradient by the frequency or sparse "
-                         "weights")
+        raise ValueError("max mode does not support scaling the gradient by the frequency or "
+                         "sparse weights")
     if per_sample_weights is not None and mode != "sum":
-        raise NotImplementedError("embedding_bag: per_sample_weights was not None. per_sample_weights "
-                                  f"is only supported for mode='sum' (got mode='{mode}')")
+        raise NotImplementedError("embedding_bag: per_sample_weights was not None. "
+                                  f"per_sample_weights is only supported for mode='sum' (got "
+                                  f"mode='{mode}')")
 
 
 def _bags(input, offsets, per_sample_weights):
@@ -137,14 +138,15 @@ def _bags(input, offsets, per_sample_weights):
     shape = input._shape
     if len(shape) == 2:
         if offsets is not None:
-            raise ValueError("if input is 2D, then offsets has to be None, as input is treated is a "
-                             "mini-batch of fixed length sequences. However, found offsets of shape "
-                             f"{list(offsets._shape)}")
+            raise ValueError("if input is 2D, then offsets has to be None, as input is treated is "
+                             "a mini-batch of fixed length sequences. However, found offsets of "
+                             f"shape {list(offsets._shape)}")
         starts = ops.mul(ops.arange(shape[0], dtype=dtypes.int64, device=input.device), shape[1])
         weights = None if per_sample_weights is None else ops.reshape(per_sample_weights, (-1,))
         return ops.reshape(input, (-1,)), weights, starts
     if len(shape) != 1:
-        raise ValueError(f"input has to be 1D or 2D Tensor, but got Tensor of dimension {len(shape)}")
+        raise ValueError("input has to be 1D or 2D Tensor, but got Tensor of dimension "
+                         f"{len(shape)}")
     if offsets is None:
         raise ValueError("offsets has to be a 1D Tensor but got None")
     if len(offsets._shape) != 1:
@@ -158,10 +160,12 @@ def _with_end(offsets, count, include_last_offset):
     if include_last_offset and not starts._shape[0]:
         raise RuntimeError("include_last_offset: number of offsets should be at least 1")
     if starts._shape[0] and int(ops.select(starts, 0, 0).item()) != 0:
-        raise RuntimeError("offsets[0] has to be 0, i.e., the first sequence in the mini-batch has to "
-                           f"start from position 0. However, got {ops.select(starts, 0, 0).item()}")
+        raise RuntimeError("offsets[0] has to be 0, i.e., the first sequence in the mini-batch "
+                           "has to start from position 0. However, got "
+                           f"{ops.select(starts, 0, 0).item()}")
     check_indices(starts, count + 1, lambda wrong: RuntimeError(
-        f"offsets[-1] can not be greater than input's length({count}) but got offsets[-1] of {wrong}"))
+        f"offsets[-1] can not be greater than input's length({count}) but got offsets[-1] of "
+        f"{wrong}"))
     if include_last_offset:
         return starts
     end = ops.full((1,), count, dtype=dtypes.int64, device=starts.device)

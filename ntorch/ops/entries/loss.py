@@ -18,8 +18,8 @@ from . import loss_distance, loss_pointwise  # noqa: F401  (register their entri
 def _flat(target, batch):
     """Targets as (batch, positions), int64 and row-major."""
     if target.dtype not in (dtypes.int64, dtypes.uint8):
-        raise RuntimeError(f"expected scalar type Long but found {target.dtype}: class targets must "
-                           "be int64")
+        raise RuntimeError(f"expected scalar type Long but found {target.dtype}: class targets "
+                           "must be int64")
     row = contiguous(as_dtype(target, dtypes.int64))
     return reshaped(row, (batch, product(row._shape) // batch if batch else 0))
 
@@ -101,8 +101,8 @@ def _check_nll(input, target, weight):
         raise RuntimeError(f"nll_loss: expected target size {list(expected)}, got {list(wanted)}")
     classes = shape[1] if len(shape) > 1 else shape[0]
     if weight is not None and tuple(weight._shape) != (classes,):
-        raise RuntimeError(f"weight tensor should be defined either for all {classes} classes or no "
-                           f"classes but got weight tensor of shape: {list(weight._shape)}")
+        raise RuntimeError(f"weight tensor should be defined either for all {classes} classes or "
+                           f"no classes but got weight tensor of shape: {list(weight._shape)}")
     if not input.dtype.is_floating_point:
         raise NotImplementedError(f"\"nll_loss\" not implemented for '{input.dtype}': expected "
                                   "floating point log-probabilities")
@@ -219,7 +219,7 @@ def cross_entropy(input, target, weight=None, size_average=None, ignore_index=-1
 @overloaded("multi_margin_loss", namespace="nn.functional", method=False)
 def multi_margin_loss(input, target, p=1, margin=1.0, weight=None, size_average=None, reduce=None,
                       reduction="mean"):
-    """``sum_i max(0, weight[t] * (margin - x[t] + x[i])) ** p / C`` over the classes i other than t.
+    """``sum_i max(0, weight[t] * (margin - x[t] + x[i])) ** p / C`` over classes i other than t.
 
     ``input`` (N, C) or (C), ``target`` (N) or () int64; p is 1 or 2 and the weight is raised to 1.
     ValueError for another p, IndexError for a target that is no class, else RuntimeError.
@@ -232,8 +232,8 @@ def multi_margin_loss(input, target, p=1, margin=1.0, weight=None, size_average=
         raise ValueError(f"weight must be one-dimensional, got {list(weight._shape)}")
     batch = shape[0] if len(shape) == 2 else 1
     if len(shape) > 2 or 0 in shape[-1:]:
-        raise RuntimeError("Expected non-empty vector or matrix with optional 0-dim batch size, but "
-                           f"got: {list(shape)}")
+        raise RuntimeError("Expected non-empty vector or matrix with optional 0-dim batch size, "
+                           f"but got: {list(shape)}")
     if len(target._shape) > 1 or product(target._shape) != batch:
         raise RuntimeError(f"inconsistent target size, expected {[batch]} but got "
                            f"{list(target._shape)}")
@@ -307,8 +307,8 @@ def multilabel_margin_loss(input, target, size_average=None, reduce=None, reduct
     reduction = reduction_name(reduction, size_average, reduce)
     shape = input._shape
     if len(shape) > 2 or 0 in shape[-1:]:
-        raise RuntimeError("Expected non-empty vector or matrix with optional 0-dim batch size, but "
-                           f"got: {list(shape)}")
+        raise RuntimeError("Expected non-empty vector or matrix with optional 0-dim batch size, "
+                           f"but got: {list(shape)}")
     if product(target._shape) != product(shape) or len(target._shape) > 2:
         raise RuntimeError(f"inconsistent target size: {list(target._shape)} for input of size: "
                            f"{list(shape)}")

@@ -35,8 +35,9 @@ def cosine_embedding_loss(input1, input2, target, margin=0, size_average=None, r
                            f"{list(target._shape)}")
     wanted = len(target._shape) + 1
     if len(input1._shape) != wanted or len(input2._shape) != wanted:
-        raise RuntimeError(f"{wanted - 1}D target tensor expects {wanted}D input tensors, but found "
-                           f"inputs with sizes {list(input1._shape)} and {list(input2._shape)}.")
+        raise RuntimeError(f"{wanted - 1}D target tensor expects {wanted}D input tensors, but "
+                           f"found inputs with sizes {list(input1._shape)} and "
+                           f"{list(input2._shape)}.")
     dot = ops.sum(input1 * input2, -1)
     squares = (ops.sum(input1 * input1, -1) + EPSILON) * (ops.sum(input2 * input2, -1) + EPSILON)
     cosine = dot / ops.sqrt(squares)
@@ -56,8 +57,8 @@ def _triplet(anchor, positive, negative, distance, margin, swap):
 def _check_triplet(anchor, positive, negative, margin):
     sizes = [len(t._shape) for t in (anchor, positive, negative)]
     if len(set(sizes)) > 1:
-        raise RuntimeError("The anchor, positive, and negative tensors are expected to have the same "
-                           f"number of dimensions, but got: anchor {sizes[0]}D, positive "
+        raise RuntimeError("The anchor, positive, and negative tensors are expected to have the "
+                           f"same number of dimensions, but got: anchor {sizes[0]}D, positive "
                            f"{sizes[1]}D, and negative {sizes[2]}D inputs")
     if margin <= 0:
         raise ValueError(f"margin must be greater than 0, got {margin}")

@@ -41,7 +41,7 @@ def _(grad, self, target, needs):
 @pointwise("_huber(Tensor self, Tensor target, Scalar delta) -> Tensor", dtype=floats_only,
            inplace=False, method=False)
 def _huber(x, y, delta):
-    """``0.5 * z ** 2`` where ``z = abs(self - target) <= delta``, ``delta * (z - delta / 2)`` beyond."""
+    """``z ** 2 / 2`` where ``z = abs(self - target) <= delta``, or ``delta * (z - delta / 2)``."""
     z = fabs_(x - y)
     return select(z <= delta, 0.5 * z * z, delta * (z - 0.5 * delta))
 
@@ -60,7 +60,8 @@ def huber_loss(input, target, reduction="mean", delta=1.0, weight=None):
     """
     reduction = reduction_name(reduction)
     if delta <= 0:
-        raise RuntimeError(f"huber_loss does not support non-positive values for delta, got {delta}")
+        raise RuntimeError("huber_loss does not support non-positive values for delta, got "
+                           f"{delta}")
     x, t = same_size(input, target)
     return weighted(ops._huber(x, t, delta), weight, input, reduction, mean_over_weights=False)
 
@@ -102,9 +103,9 @@ def _(grad, self):
 
 def _check_size(name, input, target):
     if input._shape != target._shape:
-        raise ValueError(f"Using a target size ({target._shape}) that is different to the input size "
-                         f"({input._shape}) is deprecated. Please ensure they have the same size. "
-                         f"({name})")
+        raise ValueError(f"Using a target size ({target._shape}) that is different to the input "
+                         f"size ({input._shape}) is deprecated. Please ensure they have the same "
+                         f"size. ({name})")
 
 
 @overloaded("binary_cross_entropy", namespace="nn.functional", method=False)
@@ -166,7 +167,7 @@ def binary_cross_entropy_with_logits(input, target, weight=None, size_average=No
 
 @overloaded("kl_div", namespace="nn.functional", method=False)
 def kl_div(input, target, size_average=None, reduce=None, reduction="mean", log_target=False):
-    """``t * (log(t) - x)`` for log-probabilities x, 0 where t is 0: the Kullback-Leibler divergence.
+    """``t * (log(t) - x)`` for log-probabilities x, 0 where t is 0 (Kullback-Leibler).
 
     ``log_target``: the target holds logarithms. ``reduction="batchmean"`` divides the sum by the
     batch size, which is the mathematical definition; ``"mean"`` by the number of elements.
@@ -213,8 +214,8 @@ def _variance_like(input, var):
 def gaussian_nll_loss(input, target, var, full=False, eps=1e-6, reduction="mean"):
     """``(log(v) + (x - t) ** 2 / v) / 2`` with ``v = max(var, eps)``: Gaussian likelihood.
 
-    ``full`` adds ``log(2 pi) / 2``. The gradient of ``var`` passes the maximum unchanged. ValueError
-    for a negative variance or one whose shape does not fit.
+    ``full`` adds ``log(2 pi) / 2``. The gradient of ``var`` passes the maximum unchanged.
+    ValueError for a negative variance or one whose shape does not fit.
     """
     if isinstance(var, float):
         if var < 0:

@@ -1,4 +1,4 @@
-"""Layer and RMS normalisation; planes (batch, group, instance) are in ``normalization_planes.py``."""
+"""Layer and RMS normalisation; batch, group, instance norm are in ``normalization_planes.py``."""
 from ...kernels import norm as kernels
 from ..base import empty, product
 from ..composite import composite, overloaded
@@ -22,13 +22,13 @@ def _check(op, input, normalized_shape, weight, bias):
                            f"{list(normalized_shape)}")
     for name, value in (("weight", weight), ("bias", bias)):
         if value is not None and tuple(value._shape) != normalized_shape:
-            raise RuntimeError(f"{op}: Expected {name} to be of same shape as normalized_shape, but "
-                               f"got {name} of shape {list(value._shape)} and normalized_shape = "
-                               f"{list(normalized_shape)}")
+            raise RuntimeError(f"{op}: Expected {name} to be of same shape as normalized_shape, "
+                               f"but got {name} of shape {list(value._shape)} and "
+                               f"normalized_shape = {list(normalized_shape)}")
     if tuple(input._shape[-k:]) != normalized_shape:
         raise RuntimeError(f"{op}: Given normalized_shape={list(normalized_shape)}, expected input "
-                           f"with shape [*, {', '.join(map(str, normalized_shape))}], but got input "
-                           f"of size{list(input._shape)}")
+                           f"with shape [*, {', '.join(map(str, normalized_shape))}], but got "
+                           f"input of size{list(input._shape)}")
     if not input.dtype.is_floating_point:
         raise NotImplementedError(f"\"{op}\" not implemented for '{input.dtype}': expected a "
                                   "floating point input")
@@ -116,8 +116,8 @@ def _epsilon(input, eps):
     return {"f8": 2.0 ** -52, "f4": 2.0 ** -23, "h2": 2.0 ** -10, "g2": 2.0 ** -7}[input.dtype.code]
 
 
-@structured("_normalize_rows_backward(Tensor grad_output, Tensor input, Tensor? weight, Tensor mean, "
-            "Tensor rstd, int k, float eps, bool centered) -> Tensor", method=False)
+@structured("_normalize_rows_backward(Tensor grad_output, Tensor input, Tensor? weight, Tensor "
+            "mean, Tensor rstd, int k, float eps, bool centered) -> Tensor", method=False)
 def _normalize_rows_backward(grad_output, input, weight, mean, rstd, k, eps, centered):
     """``rstd * (a - mean(a) - h * mean(a * h))`` with ``a = grad * weight``; without ``mean(a)``
     unless ``centered``."""
@@ -144,8 +144,8 @@ def _(grad, grad_output, input, weight, k, eps, centered):
     return for_g, for_x, None if for_w is None else ops.sum_to_size(for_w, weight.shape)
 
 
-@structured("_normalize_rows_parameters(Tensor grad_output, Tensor input, Tensor mean, Tensor rstd, "
-            "int k, float eps, bool centered) -> (Tensor, Tensor)", method=False)
+@structured("_normalize_rows_parameters(Tensor grad_output, Tensor input, Tensor mean, Tensor "
+            "rstd, int k, float eps, bool centered) -> (Tensor, Tensor)", method=False)
 def _normalize_rows_parameters(grad_output, input, mean, rstd, k, eps, centered):
     """Sums over rows of ``grad * h`` and of ``grad``: the gradients of weight and bias."""
     x = computed(input)
@@ -204,7 +204,8 @@ def local_response_norm(input, size, alpha=1e-4, beta=0.75, k=1.0):
     """
     shape = input.shape
     if len(shape) < 3:
-        raise ValueError(f"Expected 3D or higher dimensionality input (got {len(shape)} dimensions)")
+        raise ValueError("Expected 3D or higher dimensionality input (got "
+                         f"{len(shape)} dimensions)")
     if 0 in shape:
         return input
     flat = ops.reshape(input * input, (shape[0], 1, shape[1], -1))

@@ -21,8 +21,8 @@ def _strided(tensor, shape, strides):
 class _Layout:
     """How planes map to groups and channels.
 
-    ``planes`` by ``size`` positions; plane p is in group ``p // per_group % groups`` and has channel
-    ``p % channels``; ``members(row)`` sees a value per plane as (groups, planes of each).
+    ``planes`` by ``size`` positions; plane p is in group ``p // per_group % groups`` and has
+    channel ``p % channels``; ``members(row)`` sees a value per plane as (groups, planes of each).
     """
 
     def __init__(self, shape, groups=None):
@@ -91,8 +91,8 @@ def _apply(x, weight, bias, mean, rstd, layout):
     out = empty(x._shape, x.dtype, x._storage.device)
     planes = (layout.planes, layout.size)
     run(kernels.normalize_planes,
-        [("C", reshaped(x, planes)), ("C", parameter(weight, x)), ("C", parameter(bias, x)), ("C", mean),
-         ("C", rstd), ("C", reshaped(out, planes)), ("i", layout.per_group),
+        [("C", reshaped(x, planes)), ("C", parameter(weight, x)), ("C", parameter(bias, x)),
+         ("C", mean), ("C", rstd), ("C", reshaped(out, planes)), ("i", layout.per_group),
          ("i", layout.channels)], n=layout.planes, grain=grain(layout.size))
     return out
 
@@ -178,8 +178,8 @@ def native_batch_norm(input, weight, bias, running_mean, running_var, training, 
     Training updates ``running_mean`` and ``running_var``, if given, in place.
     """
     if len(input._shape) < 2:
-        raise RuntimeError("batch_norm: expected an input of at least 2 dimensions (N, C, ...), got "
-                           f"{list(input._shape)}")
+        raise RuntimeError("batch_norm: expected an input of at least 2 dimensions (N, C, ...), "
+                           f"got {list(input._shape)}")
     _check_channels("batch_norm", input, weight, bias, running_mean, running_var)
     if training:
         out, mean, rstd = ops._batch_norm_training(input, weight, bias, running_mean, running_var,
@@ -188,13 +188,14 @@ def native_batch_norm(input, weight, bias, running_mean, running_var, training, 
     if running_mean is None or running_var is None:
         name = "running_mean" if running_mean is None else "running_var"
         raise RuntimeError(f"batch_norm: Expected {name} to be defined when training=False")
-    out, mean, rstd = ops._batch_norm_evaluation(input, weight, bias, running_mean, running_var, eps)
+    out, mean, rstd = ops._batch_norm_evaluation(input, weight, bias, running_mean, running_var,
+                                                 eps)
     return out, mean.detach(), rstd.detach()
 
 
-@structured("_batch_norm_training(Tensor input, Tensor? weight, Tensor? bias, Tensor? running_mean, "
-            "Tensor? running_var, float momentum, float eps) -> (Tensor, Tensor, Tensor)",
-            method=False)
+@structured("_batch_norm_training(Tensor input, Tensor? weight, Tensor? bias, "
+            "Tensor? running_mean, Tensor? running_var, float momentum, float eps) "
+            "-> (Tensor, Tensor, Tensor)", method=False)
 def _batch_norm_training(input, weight, bias, running_mean, running_var, momentum, eps):
     """Batch norm with the statistics of the batch, which it also returns."""
     x = computed(input)
@@ -313,7 +314,8 @@ def _(grad0, grad1, grad2, grad_output, input, weight, groups, eps):
             None if for_w is None else ops.reshape(ops.sum(for_w, (0, 3)), (-1,)))
 
 
-def _check_sample_count(shape, count, message="Expected more than 1 value per channel when training"):
+def _check_sample_count(shape, count,
+                        message="Expected more than 1 value per channel when training"):
     if count == 1:
         raise ValueError(f"{message}, got input size {shape}")
 
@@ -356,8 +358,8 @@ def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5, cudnn_enable
         raise RuntimeError("Expected at least 2 dimensions for input tensor but received "
                            f"{len(shape)}")
     if num_groups <= 0 or shape[1] % num_groups:
-        raise RuntimeError("Expected number of channels in input to be divisible by num_groups, but "
-                           f"got input of shape {list(shape)} and num_groups={num_groups}")
+        raise RuntimeError("Expected number of channels in input to be divisible by num_groups, "
+                           f"but got input of shape {list(shape)} and num_groups={num_groups}")
     _check_sample_count(shape, shape[0] * shape[1] // num_groups * product(shape[2:]))
     return ops._group_norm(input, weight, bias, num_groups, eps)[0]
 
@@ -372,8 +374,8 @@ def instance_norm(input, running_mean=None, running_var=None, weight=None, bias=
     spatial element. (Ulyanov, Vedaldi, Lempitsky, 2016.)
     """
     if not use_input_stats:
-        return ops.native_batch_norm(input, weight, bias, running_mean, running_var, False, momentum,
-                                     eps)[0]
+        return ops.native_batch_norm(input, weight, bias, running_mean, running_var, False,
+                                     momentum, eps)[0]
     shape = input.shape
     _check_sample_count(shape, product(shape[2:]),
                         "Expected more than 1 spatial element when training")

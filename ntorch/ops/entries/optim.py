@@ -137,7 +137,8 @@ _ADAM = ("(Tensor[] self, Tensor[] grads, Tensor[] exp_avgs, Tensor[] exp_avg_sq
 @structured("_fused_adam_" + _ADAM, method=False, differentiable=False)
 def _fused_adam_(parameters, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, state_steps, lr, beta1,
                  beta2, weight_decay, eps, amsgrad, maximize):
-    """Adam (arXiv 1412.6980) for every parameter, in place; ``state_steps`` are counted up first."""
+    """Adam (arXiv 1412.6980) for every parameter, in place; ``state_steps`` are counted up first.
+    """
     return _adam("_fused_adam_", [parameters, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs],
                  state_steps, lr, beta1, beta2, weight_decay, eps, amsgrad, maximize, False)
 

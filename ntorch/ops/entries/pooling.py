@@ -60,9 +60,9 @@ def _max_pool(n, self, kernel_size, stride, padding, dilation, ceil_mode):
 
 _INDEXED = """Largest element of each window, and its flat index in the ({spatial}) plane.
 
-    ``out[..., o] = max_k x[..., o * stride - padding + k * dilation]`` over the positions that exist;
-    among equal values the first; NaN if there is one. ``self`` ([N], C, {spatial}), any real type;
-    indices are int64. RuntimeError for sizes that have no output."""
+    ``out[..., o] = max_k x[..., o * stride - padding + k * dilation]`` over the positions that
+    exist; among equal values the first; NaN if there is one. ``self`` ([N], C, {spatial}), any
+    real type; indices are int64. RuntimeError for sizes that have no output."""
 
 
 def _register_max_pool(n):
@@ -149,8 +149,8 @@ def _max_unpool(self, indices, output_size):
         raise RuntimeError(f"{op}: elements in indices should be type int64 but got: "
                            f"{indices.dtype}")
     if indices._shape != self._shape:
-        raise RuntimeError(f"{op}: Expected shape of indices to be same as that of the input tensor "
-                           f"({list(self._shape)}) but got indices tensor with shape: "
+        raise RuntimeError(f"{op}: Expected shape of indices to be same as that of the input "
+                           f"tensor ({list(self._shape)}) but got indices tensor with shape: "
                            f"{list(indices._shape)}")
     if len(self._shape) not in (n + 1, n + 2) or 0 in self._shape[-n:]:
         raise RuntimeError(f"{op}: Input to {op} should be a {n + 1}d or {n + 2}d Tensor with "
@@ -173,7 +173,7 @@ def _(grad, indices, output_size):
 
 
 def _unpool_size(op, shape, kernel, stride, padding, output_size):
-    """The spatial size to unpool to; ValueError for one that is no size of such a pooling's input."""
+    """The spatial size to unpool to; ValueError for one that cannot be."""
     n = len(kernel)
     natural = tuple((size - 1) * s + k - 2 * p for size, k, s, p in
                     zip(shape[-n:], kernel, stride, padding, strict=True))
@@ -181,8 +181,8 @@ def _unpool_size(op, shape, kernel, stride, padding, output_size):
         return natural
     wanted = tuple(output_size)[-n:] if len(output_size) == n + 2 else tuple(output_size)
     if len(wanted) != n:
-        raise ValueError(f"output_size should be a sequence containing {n} or {n + 2} elements, but "
-                         f"it has a length of '{len(output_size)}'")
+        raise ValueError(f"output_size should be a sequence containing {n} or {n + 2} elements, "
+                         f"but it has a length of '{len(output_size)}'")
     for size, middle, step in zip(wanted, natural, stride, strict=True):
         if not middle - step < size < middle + step:
             low, high = ([m + sign * s for m, s in zip(natural, stride, strict=True)]
@@ -200,11 +200,12 @@ def _register_max_unpool(n):
         steps = per_dimension(op, "stride", kernel if stride is None else stride, n)
         pads = per_dimension(op, "padding", padding, n)
         if min(steps) <= 0:
-            raise RuntimeError(f"{op}: strides should be greater than zero, but got stride: {steps}")
+            raise RuntimeError(f"{op}: strides should be greater than zero, but got stride: "
+                               f"{steps}")
         size = _unpool_size(op, input._shape, kernel, steps, pads, output_size)
         return ops._max_unpool(input, indices, size)
 
-    public.__doc__ = f"""Partial inverse of ``max_pool{n}d``: maxima to their places, zeros elsewhere.
+    public.__doc__ = f"""Partial inverse of ``max_pool{n}d``: zeros but for the maxima.
 
     ``input`` and ``indices`` (int64, as the pooling returned them) have one shape; ``output_size``
     says which of the possible input sizes is wanted, by default

@@ -20,8 +20,8 @@ def _integers(kernel, stride, padding, include_pad, override):
                                include_pad, override or 0)]
 
 
-@structured("_avg_pool(Tensor self, int[] kernel_size, int[] stride, int[] padding, bool ceil_mode, "
-            "bool count_include_pad, int? divisor_override) -> Tensor", method=False)
+@structured("_avg_pool(Tensor self, int[] kernel_size, int[] stride, int[] padding, bool "
+            "ceil_mode, bool count_include_pad, int? divisor_override) -> Tensor", method=False)
 def _avg_pool(self, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override):
     """Mean of each window of ``self`` ([N], C, *spatial); the number of dimensions is that of
     ``kernel_size``. Integers divide towards zero."""
@@ -46,8 +46,8 @@ def _(grad, self, kernel_size, stride, padding, ceil_mode, count_include_pad, di
 
 
 @structured("_avg_pool_backward(Tensor self, int[] size, int[] kernel_size, int[] stride, "
-            "int[] padding, bool ceil_mode, bool count_include_pad, int? divisor_override) -> Tensor",
-            method=False)
+            "int[] padding, bool ceil_mode, bool count_include_pad, int? divisor_override) "
+            "-> Tensor", method=False)
 def _avg_pool_backward(self, size, kernel_size, stride, padding, ceil_mode, count_include_pad,
                        divisor_override):
     """Each position of ``size`` gets the shares of the windows it is in."""

@@ -1,11 +1,8 @@
 """Products over the matrix product: outer, inner, tensordot, kron, chains, bilinear, einsum."""
-from ...runtime.dtypes import FLOAT
 from ..base import product, wrap_dim
 from ..composite import composite, overloaded
 from ..einstein import einsum_of
 from ..registry import ops
-from ..structured import structured
-from .contraction import check_expands, scaled
 
 
 @composite("outer(Tensor self, Tensor vec2, *, Tensor? out=None) -> Tensor", aliases=("ger",))
@@ -16,75 +13,6 @@ def outer(self, vec2):
             raise RuntimeError(f"outer: Expected 1-D argument {name}, but got "
                                f"{len(vector._shape)}-D")
     return ops.mul(ops.unsqueeze(self, 1), vec2)
-
-
-def _conj(tensor):
-    return ops.conj(tensor) if tensor.dtype.is_complex else tensor
-
-
-@structured("addr(Tensor self, Tensor vec1, Tensor vec2, *, Scalar beta=1, Scalar alpha=1, "
-            "Tensor? out=None) -> Tensor", inplace=True)
-def addr(self, vec1, vec2, beta, alpha):
-    """``beta * self + alpha * outer(vec1, vec2)``; self is not read if beta is 0."""
-    for name, vector in (("vec1", vec1), ("vec2", vec2)):
-        if len(vector._shape) != 1:
-            raise RuntimeError(f"addr: Expected 1-D argument {name}, but got "
-                               f"{len(vector._shape)}-D")
-    for name, factor in (("beta", beta), ("alpha", alpha)):
-        if isinstance(factor, float) and self.dtype.category < FLOAT:
-            raise RuntimeError(f"addr: For integral input tensors, argument {name} must not be a "
-                               "floating point number.")
-    check_expands(self, (vec1._shape[0], vec2._shape[0]))
-    rank_one = scaled(ops.outer(vec1, vec2), alpha)
-    if beta == 0:
-        return rank_one
-    return ops.add(scaled(self, beta), rank_one)
-
-
-@addr.gradient("self")
-def _(grad, beta):
-    return scaled(grad, beta, True)
-
-
-@addr.gradient("vec1")
-def _(grad, vec2, alpha):
-    return scaled(ops.mv(grad, _conj(vec2)), alpha, True)
-
-
-@addr.gradient("vec2")
-def _(grad, vec1, alpha):
-    return scaled(ops.mv(ops.transpose(grad, 0, 1), _conj(vec1)), alpha, True)
-
-
-@structured("addbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1, "
-            "Tensor? out=None) -> Tensor", inplace=True)
-def addbmm(self, batch1, batch2, beta, alpha):
-    """``beta * self + alpha * sum over i of batch1[i] @ batch2[i]``: one product of depth b * m."""
-    for name, batch in (("batch1", batch1), ("batch2", batch2)):
-        if len(batch._shape) != 3:
-            raise RuntimeError(f"{name} must be a 3D tensor, got {len(batch._shape)}-D (addbmm)")
-    b, n, m = batch1._shape
-    if batch2._shape[:2] != (b, m):
-        raise RuntimeError("Expected size for first two dimensions of batch2 tensor to be: "
-                           f"[{b}, {m}] but got: {list(batch2._shape[:2])}.")
-    left = ops.reshape(ops.transpose(batch1, 0, 1), (n, b * m))
-    right = ops.reshape(batch2, (b * m, batch2._shape[2]))
-    return ops.addmm(self, left, right, beta=beta, alpha=alpha)
-
-
-@addbmm.gradient("self")
-def _(grad, beta):
-    return scaled(grad, beta, True)
-
-
-@addbmm.gradient("batch1")
-def _(grad, batch2, alpha):
-    return scaled(ops.matmul(grad, ops.adjoint(batch2)), alpha, True)
-
-
-@addbmm.gradient("batch2")
-def _(grad, batch1, alpha):
-    return scaled(ops.matmul(ops.adjoint(batch1), grad), alpha, True)
 
 
 @composite("inner(Tensor self, Tensor other, *, Tensor? out=None) -> Tensor")

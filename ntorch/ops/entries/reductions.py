@@ -6,7 +6,7 @@ from ...kernels.argreduce import larger, smaller
 from ...runtime import dtypes
 from ..base import Size, TensorBase, numel, wrap_dim, wrap_dims
 from ..composite import composite, overloaded
-from ..dtype_rules import floating, integers_to_int64, not_complex, same
+from ..dtype_rules import integers_to_int64, not_complex
 from ..outputs import write_out
 from ..reduction import reduction
 from ..registry import ops
@@ -412,4 +412,13 @@ def count_nonzero(self, dim):
     return ops.sum(ops.ne(self, 0), dim)
 
 
-__all__ = ["floating", "same"]
+
+@overloaded("equal")
+def equal(input, other):
+    """Whether both tensors have the same shape and elements, as a Python bool."""
+    if not isinstance(other, TensorBase):
+        raise TypeError(f"equal(): argument 'other' (position 2) must be Tensor, not "
+                        f"{type(other).__name__}")
+    if input.device is not other.device:
+        raise RuntimeError(f"equal: expected both tensors on {input.device}, got {other.device}")
+    return input._shape == other._shape and bool(ops.all(ops.eq(input, other)))

@@ -35,8 +35,8 @@ def _launch(rows, columns, tensors, out, dim, scratch_rows):
 def _forward(op, rows, columns, self, dim):
     dim = wrap_dim(dim, len(self._shape), op)
     if self.dtype.category in (BOOL, INT, COMPLEX):
-        raise NotImplementedError(f"\"{op}\" not implemented for '{self.dtype}': expected a floating "
-                                  "point input; pass dtype= to convert it")
+        raise NotImplementedError(f"\"{op}\" not implemented for '{self.dtype}': expected a "
+                                  "floating point input; pass dtype= to convert it")
     x = computed(self)
     out = empty(x._shape, x.dtype, x._storage.device)
     _launch(rows, columns, (x,), out, dim, 2)
@@ -117,7 +117,8 @@ def softmax(self, dim, dtype):
     return ops._softmax(_converted(self, dtype), dim)
 
 
-@composite("log_softmax(Tensor self, int dim, ScalarType? dtype=None, *, Tensor? out=None) -> Tensor")
+@composite("log_softmax(Tensor self, int dim, ScalarType? dtype=None, *, Tensor? out=None) "
+           "-> Tensor")
 def log_softmax(self, dim, dtype):
     """``x_i - log(sum_j exp(x_j))`` along ``dim``, in the shape of the input; see ``softmax``."""
     return ops._log_softmax(_converted(self, dtype), dim)

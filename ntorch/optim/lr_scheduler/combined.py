@@ -103,8 +103,8 @@ class ReduceLROnPlateau(LRScheduler):
     """``lr = max(lr * factor, min_lr)`` when a metric has not got better for ``patience`` epochs.
 
     ``step(metric)``: better means below ``best (1 - threshold)`` ("min", "rel"), below
-    ``best - threshold`` ("min", "abs"), and the reverse for "max". After a change ``cooldown`` epochs
-    are not counted. ``ValueError`` for settings out of range.
+    ``best - threshold`` ("min", "abs"), and the reverse for "max". After a change ``cooldown``
+    epochs are not counted. ``ValueError`` for settings out of range.
     """
 
     def __init__(self, optimizer, mode="min", factor=0.1, patience=10, threshold=1e-4,
