@@ -1,6 +1,7 @@
 """ntorch: PyTorch's Python API on kernels that are themselves Python.
 
-Names are found at first use: importing ntorch imports neither Numba nor SciPy, and compiles nothing.
+Names are found at first use: importing ntorch imports neither Numba nor SciPy, and compiles
+nothing.
 """
 import importlib
 import math as _math
@@ -16,6 +17,7 @@ from .autograd import (
     set_grad_enabled,
 )
 from .ops.base import Size
+from .ops.registry import ops as _table
 from .runtime import dtypes as _dtypes
 from .runtime.device import device
 from .runtime.dtypes import dtype, get_default_dtype, promote_types
@@ -32,7 +34,8 @@ globals().update(_dtypes.ALIASES)
 
 # submodules that are part of the public face, imported when first named
 _MODULES = frozenset((
-    "autograd", "nn", "optim", "utils", "serialization", "random", "linalg", "special", "fft", "jit",
+    "autograd", "nn", "optim", "utils", "serialization", "random", "linalg", "special", "fft",
+    "jit",
     "distributions", "cuda", "backends", "multiprocessing", "testing", "version", "ops", "types",
     "storages", "overrides", "_C", "_VF", "return_types", "__config__", "__future__"))
 # names that live in a module of their own: name -> module
@@ -43,18 +46,22 @@ _PLACES = {
     **dict.fromkeys(("set_printoptions", "get_printoptions"), "printing"),
     **dict.fromkeys(("strided", "sparse_coo", "layout", "memory_format", "contiguous_format",
                      "channels_last", "channels_last_3d", "preserve_format"), "formats"),
-    **dict.fromkeys(("is_tensor", "is_storage", "is_floating_point", "is_complex", "numel", "typename",
-                     "result_type", "set_default_dtype", "set_default_tensor_type", "set_num_threads",
+    **dict.fromkeys(("is_tensor", "is_storage", "is_floating_point", "is_complex", "numel",
+                     "typename",
+                     "result_type", "set_default_dtype", "set_default_tensor_type",
+                     "set_num_threads",
                      "get_num_threads", "set_num_interop_threads", "get_num_interop_threads",
                      "set_flush_denormal", "broadcast_shapes", "finfo", "iinfo",
                      "is_same_size", "is_nonzero", "is_inference", "is_signed", "from_dlpack",
                      "get_default_device", "use_deterministic_algorithms", "is_conj",
                      "compiled_with_cxx11_abi", "set_warn_always"), "utilities"),
-    **dict.fromkeys(("FloatStorage", "DoubleStorage", "HalfStorage", "BFloat16Storage", "LongStorage",
+    **dict.fromkeys(("FloatStorage", "DoubleStorage", "HalfStorage", "BFloat16Storage",
+                     "LongStorage",
                      "IntStorage", "ShortStorage", "CharStorage", "ByteStorage", "BoolStorage",
                      "ComplexFloatStorage", "ComplexDoubleStorage", "TypedStorage"), "storages"),
     **dict.fromkeys(("FloatTensor", "DoubleTensor", "HalfTensor", "BFloat16Tensor", "LongTensor",
-                     "IntTensor", "ShortTensor", "CharTensor", "ByteTensor", "BoolTensor"), "legacy"),
+                     "IntTensor", "ShortTensor", "CharTensor", "ByteTensor", "BoolTensor"),
+                     "legacy"),
 }
 
 
@@ -79,7 +86,7 @@ def __getattr__(name):
         raise AttributeError(f"module 'ntorch' has no attribute {name!r}")
     else:
         try:
-            value = getattr(ops, name)
+            value = getattr(_table, name)
         except AttributeError:
             raise AttributeError(f"module 'ntorch' has no attribute {name!r}") from None
     globals()[name] = value

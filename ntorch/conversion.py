@@ -1,7 +1,6 @@
 """``to``, ``type``, deep copies and pickles of tensors."""
 import copy
 import warnings
-from collections import OrderedDict
 
 from .ops import base
 from .ops.base import TensorBase
@@ -33,11 +32,11 @@ def parse_to(arguments, keywords):
         flags[name] = value
     for name in list(keywords):
         if name not in flags:
-            raise TypeError(f"to() received an invalid combination of arguments: unexpected keyword "
+            raise TypeError("to() received an invalid combination of arguments: unexpected keyword "
                             f"'{name}'")
         flags[name] = keywords.pop(name)
     if found["dtype"] is not None and not isinstance(found["dtype"], dtypes.dtype):
-        raise TypeError(f"to(): argument 'dtype' must be torch.dtype, not "
+        raise TypeError("to(): argument 'dtype' must be torch.dtype, not "
                         f"{type(found['dtype']).__name__}")
     target = None if found["device"] is None else Device(found["device"])
     if rest and not isinstance(rest[0], bool):
@@ -52,7 +51,8 @@ def to(tensor, *arguments, **keywords):
     result = tensor
     if dtype is not None and dtype is not tensor.dtype:
         if tensor.dtype.is_complex and not dtype.is_complex:
-            warnings.warn("Casting complex values to real discards the imaginary part", stacklevel=3)
+            warnings.warn("Casting complex values to real discards the imaginary part",
+                          stacklevel=3)
         result = ops.to_dtype(result, dtype)
     if target is not None and target is not result.device and not (
             target.type == result.device.type and target.index is None):
@@ -60,7 +60,8 @@ def to(tensor, *arguments, **keywords):
     return ops.clone(tensor) if force and result is tensor else result
 
 
-_LEGACY = {"FloatTensor": dtypes.float32, "DoubleTensor": dtypes.float64, "HalfTensor": dtypes.float16,
+_LEGACY = {"FloatTensor": dtypes.float32, "DoubleTensor": dtypes.float64,
+           "HalfTensor": dtypes.float16,
            "BFloat16Tensor": dtypes.bfloat16, "LongTensor": dtypes.int64, "IntTensor": dtypes.int32,
            "ShortTensor": dtypes.int16, "CharTensor": dtypes.int8, "ByteTensor": dtypes.uint8,
            "BoolTensor": dtypes.bool_, "ComplexFloatTensor": dtypes.complex64,
@@ -112,21 +113,18 @@ def deep_copy(tensor, memo):
 
 
 def reduce_tensor(tensor, protocol):
-    """Pickle a tensor as its storage's bytes and its view."""
-    from ._utils import rebuild_tensor
-    if tensor._requires_grad and not tensor.is_leaf:
-        pass        # torch pickles the values of non-leaves too; history is not kept
+    """Pickle a tensor as its storage and its view; a storage that several tensors share is pickled
+    once, so that views stay views. History is not kept, as in torch."""
     user_state = {k: v for k, v in tensor.__dict__.items() if not k.startswith("_") and k != "dtype"}
-    arguments = (TypedBytes(tensor), tensor._offset, tuple(tensor._shape), tuple(tensor._strides),
-                 tensor._requires_grad, OrderedDict())
-    if user_state:
-        return rebuild_tensor, arguments, user_state
-    return rebuild_tensor, arguments
+    arguments = (type(tensor), tensor._storage, tensor.dtype, tensor._offset, tuple(tensor._shape),
+                 tuple(tensor._strides), tensor._requires_grad)
+    return (rebuild, arguments, user_state) if user_state else (rebuild, arguments)
 
 
-class TypedBytes:
-    """The pickled form of a storage with its dtype; shared storages pickle once."""
-
-    def __new__(cls, tensor):
-        from .storages import TypedStorage
-        return TypedStorage(tensor._storage, tensor.dtype)
+def rebuild(cls, store, dtype, offset, shape, strides, requires_grad):
+    """What a pickle calls to put a tensor together; the view is checked against the storage."""
+    from ._utils import rebuild_tensor
+    from .storages import TypedStorage
+    made = rebuild_tensor(TypedStorage(store, dtype), offset, shape, strides, requires_grad)
+    made.__class__ = cls
+    return made

@@ -21,8 +21,8 @@ def run_inplace(entry, arguments):
         compute, result = entry.result_types(arguments)
         shape = entry.result_shape(arguments)
         if tuple(shape) != tuple(target._shape):
-            raise RuntimeError(f"output with shape {list(target._shape)} doesn't match the broadcast "
-                               f"shape {list(shape)}")
+            raise RuntimeError(f"output with shape {list(target._shape)} doesn't match the "
+                               f"broadcast shape {list(shape)}")
         check_castable(entry.name, result, target.dtype)
         check_no_partial_overlap(entry.name + "_", target, arguments[1:])
         entry.host(*arguments, out=target)

@@ -48,7 +48,8 @@ def matches(tensor, format_):
         return is_contiguous(tensor._shape, tensor._strides)
     wanted = {channels_last: 4, channels_last_3d: 5}.get(format_)
     if wanted is None:
-        raise RuntimeError(f"preserve memory format is unsupported by the contiguity check: {format_}")
+        raise RuntimeError(f"preserve memory format is unsupported by the contiguity check: "
+                           f"{format_}")
     if len(tensor._shape) != wanted:
         return False
     order = [0, *range(2, wanted), 1]

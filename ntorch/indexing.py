@@ -1,7 +1,8 @@
 """``x[key]`` and ``x[key] = value``: ints, slices, None, Ellipsis, masks and index tensors.
 
-The basic part of a key becomes views; what is left, tensors and masks, goes to the entries ``index``
-and ``index_put`` with the placement rules of NumPy and torch. Gradients follow from the entries.
+The basic part of a key becomes views; what is left, tensors and masks, goes to the entries
+``index`` and ``index_put`` with the placement rules of NumPy and torch. Gradients follow from the
+entries.
 """
 import numbers
 
@@ -64,7 +65,8 @@ def _slice(tensor, d, item):
 
 
 def _flag(tensor, d, value):
-    """A bool (or zero-dim mask) in a key: a new dimension of size 1 and a one-element mask for it."""
+    """A bool (or zero-dim mask) in a key: a new dimension of size 1 and a one-element mask for
+    it."""
     return ops.unsqueeze(tensor, d), ops.full((1,), bool(value), dtype=dtypes.bool_)
 
 

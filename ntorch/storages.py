@@ -74,8 +74,8 @@ class TypedStorage:
 
     def __repr__(self):
         body = "\n".join(f" {v}" for v in self.tolist())
-        return (f"{body}\n[torch.storage.TypedStorage(dtype={self.dtype}, device={self.device}) of size "
-                f"{len(self)}]")
+        return (f"{body}\n[torch.storage.TypedStorage(dtype={self.dtype}, device={self.device}) of "
+                f"size {len(self)}]")
 
     def __reduce__(self):
         return _rebuild, (self._untyped_storage.numpy().tobytes(), self.dtype)

@@ -228,14 +228,15 @@ class Tensor(TensorBase, metaclass=_TensorMeta):
     def requires_grad_(self, requires_grad=True):
         """Turn gradient recording on or off for a leaf."""
         if requires_grad and self.dtype.category < FLOAT:
-            raise RuntimeError("only Tensors of floating point and complex dtype can require gradients")
+            raise RuntimeError("only Tensors of floating point and complex dtype can require "
+                               "gradients")
         if not requires_grad and self._grad_fn is not None:
-            raise RuntimeError("you can only change requires_grad flags of leaf variables. If you want "
-                               "to use a computed variable in a subgraph that doesn't require "
+            raise RuntimeError("you can only change requires_grad flags of leaf variables. If you "
+                               "want to use a computed variable in a subgraph that doesn't require "
                                "differentiation use var_no_grad = var.detach().")
         if requires_grad and self._inference and not autograd.is_inference_mode_enabled():
-            raise RuntimeError("Setting requires_grad=True on inference tensor outside InferenceMode is "
-                               "not allowed.")
+            raise RuntimeError("Setting requires_grad=True on inference tensor outside "
+                               "InferenceMode is not allowed.")
         self._requires_grad = bool(requires_grad)
         return self
 
@@ -259,24 +260,25 @@ class Tensor(TensorBase, metaclass=_TensorMeta):
         """The accumulated gradient of a leaf, or None."""
         if self._grad is None and self._requires_grad and not self.is_leaf and not self.retains_grad:
             import warnings
-            warnings.warn("The .grad attribute of a Tensor that is not a leaf Tensor is being accessed."
-                          " Its .grad attribute won't be populated during autograd.backward(). If you "
-                          "indeed want the .grad field to be populated for a non-leaf Tensor, use "
-                          ".retain_grad() on the non-leaf Tensor.", stacklevel=2)
+            warnings.warn("The .grad attribute of a Tensor that is not a leaf Tensor is being "
+                          "accessed. Its .grad attribute won't be populated during "
+                          "autograd.backward(). If you indeed want the .grad field to be populated "
+                          "for a non-leaf Tensor, use .retain_grad() on the non-leaf "
+                          "Tensor.", stacklevel=2)
         return self._grad
 
     @grad.setter
     def grad(self, value):
         if value is not None:
             if not isinstance(value, TensorBase):
-                raise TypeError(f"assigned grad expected to be a Tensor or None but got grad of type "
-                                f"{type(value).__name__!r}")
+                raise TypeError("assigned grad expected to be a Tensor or None but got grad of "
+                                f"type {type(value).__name__!r}")
             if value._shape != self._shape:
                 raise RuntimeError(f"assigned grad has data of a different size: expected "
                                    f"{list(self._shape)}, got {list(value._shape)}")
             if value.dtype is not self.dtype:
-                raise RuntimeError(f"assigned grad has data of a different type: expected {self.dtype},"
-                                   f" got {value.dtype}")
+                raise RuntimeError("assigned grad has data of a different type: expected "
+                                   f"{self.dtype}, got {value.dtype}")
             if value is self:
                 raise RuntimeError("can't assign Variable as its own grad")
             if value.device is not self.device:
@@ -320,10 +322,10 @@ class Tensor(TensorBase, metaclass=_TensorMeta):
     def detach_(self):
         """Cut the history off this tensor itself."""
         if self._base is not None and self._grad_fn is not None:
-            raise RuntimeError("Can't detach views in-place. Use detach() instead. If you are using "
-                               "DistributedDataParallel (DDP) for training, and gradient_as_bucket_view"
-                               " is set as True, gradients are views of DDP buckets, and hence detach_()"
-                               " cannot be called on these gradients.")
+            raise RuntimeError("Can't detach views in-place. Use detach() instead. If you are "
+                               "using DistributedDataParallel (DDP) for training, and "
+                               "gradient_as_bucket_view is set as True, gradients are views of DDP "
+                               "buckets, and hence detach_() cannot be called on these gradients.")
         self._grad_fn, self._output_nr, self._requires_grad = None, 0, False
         return self
 
@@ -401,7 +403,8 @@ class Tensor(TensorBase, metaclass=_TensorMeta):
 
     def __bool__(self):
         if numel(self) != 1:
-            raise RuntimeError("Boolean value of Tensor with " + ("no values" if not numel(self) else
+            raise RuntimeError("Boolean value of Tensor with " + ("no values"
+                                                                  if not numel(self) else
                                "more than one value") + " is ambiguous")
         return bool(self.item())
 
@@ -432,8 +435,8 @@ class Tensor(TensorBase, metaclass=_TensorMeta):
     def __contains__(self, element):
         if isinstance(element, (Tensor, int, float, complex, bool)):
             return bool(ops.any(ops.eq(self, element)))
-        raise RuntimeError(f"Tensor.__contains__ only supports Tensor or scalar, but you passed in a "
-                           f"{type(element)}.")
+        raise RuntimeError("Tensor.__contains__ only supports Tensor or scalar, but you passed in "
+                           f"a {type(element)}.")
 
     def __repr__(self, *, tensor_contents=None):
         from .printing import tensor_repr
@@ -459,6 +462,25 @@ class Tensor(TensorBase, metaclass=_TensorMeta):
         self._set_view(self._storage, shape, base.contiguous_strides(shape), self._offset)
         return self
 
+    def view(self, *size, dtype=None):
+        """The same elements in another shape, or the same bytes in another type (``view(dtype)``).
+
+        RuntimeError where strides or sizes do not allow it without a copy.
+        """
+        if len(size) == 1 and isinstance(size[0], dtypes.dtype):
+            size, dtype = (), size[0]
+        if dtype is not None:
+            return ops.view_dtype(self, dtype)
+        return ops.view(self, size[0] if len(size) == 1 and not hasattr(size[0], "__index__") else size)
+
+    def as_subclass(self, cls):
+        """The same tensor, history included, as an instance of ``cls``, a subclass of Tensor."""
+        if not (isinstance(cls, type) and issubclass(cls, Tensor)):
+            raise TypeError(f"as_subclass(): argument 'cls' must be a subclass of Tensor, got {cls!r}")
+        made = ops.alias(self)
+        made.__class__ = cls
+        return made
+
     def resize_as_(self, tensor, memory_format=None):
         """``resize_`` to the shape of another tensor."""
         return self.resize_(tensor._shape)
@@ -482,10 +504,10 @@ class Tensor(TensorBase, metaclass=_TensorMeta):
         stride = base.contiguous_strides(size) if stride is None else tuple(stride)
         last = storage_offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True)) + 1
         if 0 not in size and last * self.dtype.itemsize > store.nbytes():
-            raise RuntimeError(f"setStorage: sizes {list(size)}, strides {list(stride)}, storage offset "
-                               f"{storage_offset}, and itemsize {self.dtype.itemsize} requiring a "
-                               f"storage size of {last * self.dtype.itemsize} are out of bounds for "
-                               f"storage of size {store.nbytes()}")
+            raise RuntimeError(f"setStorage: sizes {list(size)}, strides {list(stride)}, storage "
+                               f"offset {storage_offset}, and itemsize {self.dtype.itemsize} "
+                               f"requiring a storage size of {last * self.dtype.itemsize} are out "
+                               f"of bounds for storage of size {store.nbytes()}")
         self._set_view(store, size, stride, storage_offset)
         return self
 
@@ -580,7 +602,8 @@ class Tensor(TensorBase, metaclass=_TensorMeta):
 
 
 _READERS = {dtypes.float32: ctypes.c_float, dtypes.float64: ctypes.c_double,
-            dtypes.int64: ctypes.c_int64, dtypes.int32: ctypes.c_int32, dtypes.int16: ctypes.c_int16,
+            dtypes.int64: ctypes.c_int64, dtypes.int32: ctypes.c_int32,
+            dtypes.int16: ctypes.c_int16,
             dtypes.int8: ctypes.c_int8, dtypes.uint8: ctypes.c_uint8, dtypes.bool_: ctypes.c_bool}
 
 

@@ -170,8 +170,8 @@ class finfo:
     def __init__(self, type=None):  # noqa: A002 - torch's keyword
         d = dtypes.get_default_dtype() if type is None else type
         if not isinstance(d, dtypes.dtype) or d.category < dtypes.FLOAT:
-            raise TypeError(f"torch.finfo() requires a floating point input type. Use torch.iinfo to "
-                            f"handle '{d}'")
+            raise TypeError("torch.finfo() requires a floating point input type. Use torch.iinfo "
+                            f"to handle '{d}'")
         d = d.to_real()
         self.dtype = d.name
         if d is dtypes.bfloat16:
@@ -194,8 +194,8 @@ class iinfo:
 
     def __init__(self, type):  # noqa: A002 - torch's keyword
         if not isinstance(type, dtypes.dtype) or type.category != dtypes.INT:
-            raise TypeError(f"torch.iinfo() requires an integer input type. Use torch.finfo to handle "
-                            f"'{type}'")
+            raise TypeError("torch.iinfo() requires an integer input type. Use torch.finfo to "
+                            f"handle '{type}'")
         info = np.iinfo(type.numpy)
         self.bits, self.min, self.max, self.dtype = info.bits, int(info.min), int(info.max), type.name
 

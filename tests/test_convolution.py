@@ -1,4 +1,5 @@
-"""Convolution against a sum written out in NumPy, over sizes, strides, padding, dilation, groups."""
+"""Convolution against a sum written out in NumPy, over sizes, strides, padding, dilation,
+groups."""
 import itertools
 
 import numpy as np
@@ -30,7 +31,8 @@ def reference(x, w, b, stride, padding, dilation, groups):
     nd = x.ndim - 2
     x = np.pad(x, [(0, 0), (0, 0), *((p, p) for p in padding)])
     kernel = w.shape[2:]
-    grid = [(x.shape[2 + d] - dilation[d] * (kernel[d] - 1) - 1) // stride[d] + 1 for d in range(nd)]
+    grid = [(x.shape[2 + d] - dilation[d] * (kernel[d] - 1) - 1) // stride[d] + 1
+            for d in range(nd)]
     per_group, rows = w.shape[1], w.shape[0] // groups
     out = np.zeros((x.shape[0], w.shape[0], *grid))
     for o in range(w.shape[0]):
@@ -61,13 +63,16 @@ def test_forward(geometry, dtype):
     x, w, b = operands(geometry, dtype)
     stride, padding, dilation, groups = *geometry[6:], geometry[3]
     got = conv(geometry)(*map(ntorch.from_numpy, (x, w, b)), stride, padding, dilation, groups)
-    wanted = reference(*(a.astype(np.float64) for a in (x, w, b)), stride, padding, dilation, groups)
-    np.testing.assert_allclose(got.numpy(), wanted, rtol=0, atol=2e-4 if dtype is np.float32 else 1e-12)
+    wanted = reference(*(a.astype(np.float64) for a in (x, w, b)), stride, padding, dilation,
+                       groups)
+    np.testing.assert_allclose(got.numpy(), wanted, rtol=0, atol=2e-4 if dtype is np.float32
+                               else 1e-12)
 
 
 @every
 def test_adjoint(geometry):
-    """``<conv(x), g> = <x, conv_input(g)> = <w, conv_weight(g)>``: the gradients are the adjoints."""
+    """``<conv(x), g> = <x, conv_input(g)> = <w, conv_weight(g)>``: the gradients are the
+    adjoints."""
     x, w, b = (ntorch.from_numpy(a).requires_grad_() for a in operands(geometry, np.float64))
     out = conv(geometry)(x, w, b, *geometry[6:], geometry[3])
     grad = ntorch.from_numpy(np.random.default_rng(1).standard_normal(tuple(out.shape)))
@@ -101,7 +106,8 @@ def test_transposed_against_torch(stride, padding, extra, dilation):
     rng = np.random.default_rng(2)
     x, w, b = (rng.standard_normal(s) for s in ((2, 4, 5, 6), (4, 3, 3, 2), (6,)))
     got, wanted = (m.nn.functional.conv_transpose2d(
-        *map(m.from_numpy, (x, w, b)), stride, padding, extra, 2, dilation) for m in (ntorch, torch))
+        *map(m.from_numpy, (x, w, b)), stride, padding, extra, 2, dilation)
+            for m in (ntorch, torch))
     np.testing.assert_allclose(got.numpy(), wanted.numpy(), rtol=0, atol=1e-12)
 
 

@@ -1,4 +1,5 @@
-"""``x[key]`` and ``x[key] = value`` with hundreds of random keys, and reading and writing by index."""
+"""``x[key]`` and ``x[key] = value`` with hundreds of random keys, and reading and writing by
+index."""
 import random
 
 import numpy as np
@@ -168,7 +169,8 @@ INDEX_ERRORS = [
     (lambda x: x[ntorch.tensor([0, 3])], IndexError, "index 3 is out of bounds for dimension 0"),
     (lambda x: x[:, ntorch.tensor([-5])], IndexError, "index -5 is out of bounds for dimension 1"),
     (lambda x: x[ntorch.tensor([True, False])], IndexError, "shape of the mask"),
-    (lambda x: x[ntorch.tensor([0, 1]), ntorch.tensor([0, 1, 2])], IndexError, "could not be broadcast"),
+    (lambda x: x[ntorch.tensor([0, 1]), ntorch.tensor([0, 1, 2])], IndexError, "could not be "
+                                                                               "broadcast"),
     (lambda x: x[ntorch.tensor([0.5])], IndexError, "must be long, int, byte or bool"),
     (lambda x: x["a"], (IndexError, TypeError), "only integers, slices"),
     (lambda x: x[::-1], ValueError, "step must be greater than zero"),
@@ -197,7 +199,8 @@ def _long(*values):
 
 
 OP_ERRORS = [
-    (lambda x: x.gather(1, _long([[4], [0]])), RuntimeError, "index 4 is out of bounds for dimension 1"),
+    (lambda x: x.gather(1, _long([[4], [0]])), RuntimeError, "index 4 is out of bounds for "
+                                                             "dimension 1"),
     (lambda x: x.gather(1, _long([[-1], [0]])), RuntimeError, "index -1"),
     (lambda x: x.gather(1, _long([0])), RuntimeError, "same number of dimensions"),
     (lambda x: x.gather(1, ntorch.ones(1, 1)), RuntimeError, "int32/int64"),
@@ -207,7 +210,8 @@ OP_ERRORS = [
     (lambda x: x.scatter_(1, _long([[0]]), x.double()), RuntimeError, "self.dtype"),
     (lambda x: x.scatter_(1, ntorch.zeros(3, 5, dtype=L), x.clone()), RuntimeError, "no larger"),
     (lambda x: x.scatter_(1, _long([[0]]), 1j), RuntimeError, "without overflow"),
-    (lambda x: x.scatter_(1, _long([[0]]), x.clone(), reduce="bad"), RuntimeError, "add or multiply"),
+    (lambda x: x.scatter_(1, _long([[0]]), x.clone(), reduce="bad"), RuntimeError, "add or "
+                                                                                   "multiply"),
     (lambda x: x.scatter_add_(1, _long([[0, 9]]), x.clone()), RuntimeError, "index 9"),
     (lambda x: x.scatter_reduce_(1, _long([[0]]), x.clone(), "bad"), RuntimeError, "got bad"),
     (lambda x: x.index_select(0, _long([3])), IndexError, "out of range in self"),

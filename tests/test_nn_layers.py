@@ -27,7 +27,8 @@ CASES = [
     case("LPPool2d", 2, 2, shape=(2, 3, 7, 8)), case("AdaptiveAvgPool1d", 3),
     case("AdaptiveAvgPool2d", (None, 3), shape=(2, 3, 7, 8)),
     case("AdaptiveMaxPool2d", (2, 3), shape=(2, 3, 7, 8)),
-    case("BatchNorm1d", 4), case("BatchNorm1d", 4, bias=False), case("BatchNorm1d", 4, momentum=None),
+    case("BatchNorm1d", 4), case("BatchNorm1d", 4, bias=False),
+    case("BatchNorm1d", 4, momentum=None),
     case("BatchNorm1d", 4, affine=False, track_running_stats=False),
     case("BatchNorm2d", 4, shape=(2, 4, 3, 5)), case("BatchNorm3d", 4, shape=(2, 4, 2, 3, 2)),
     case("InstanceNorm1d", 4, affine=True), case("InstanceNorm2d", 4, shape=(4, 3, 5)),
@@ -41,7 +42,8 @@ CASES = [
     case("PReLU"), case("PReLU", 4), case("GLU"), case("Softmax", -1), case("LogSoftmax", 1),
     case("Softmin", 1), case("Softmax2d", shape=(2, 3, 4, 5)),
     case("Flatten"), case("Unflatten", 1, (2, 2)), case("Fold", (4, 5), 2, shape=(2, 8, 12)),
-    case("Unfold", (2, 3), 1, 1, 2, shape=(2, 3, 5, 6)), case("PixelShuffle", 2, shape=(1, 8, 3, 2)),
+    case("Unfold", (2, 3), 1, 1, 2, shape=(2, 3, 5, 6)),
+    case("PixelShuffle", 2, shape=(1, 8, 3, 2)),
     case("PixelUnshuffle", 2, shape=(1, 2, 4, 6)), case("ChannelShuffle", 2),
     case("Upsample", scale_factor=2.0, mode="nearest"), case("Upsample", 9, mode="linear"),
     case("Upsample", (5, 7), mode="bilinear", shape=(1, 2, 3, 4)),
@@ -73,6 +75,7 @@ def run(library, layer, x):
     return [t.detach().numpy() for t in tensors]
 
 
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
 @pytest.mark.parametrize("name, args, kwargs, shape", CASES)
 def test_like_torch(name, args, kwargs, shape):
     torch = pytest.importorskip("torch")

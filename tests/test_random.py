@@ -315,7 +315,8 @@ def _bad_state(change):
 
 
 ERRORS = [
-    (lambda: ntorch.empty(3, dtype=ntorch.int64).uniform_(), NotImplementedError, "not implemented"),
+    (lambda: ntorch.empty(3, dtype=ntorch.int64).uniform_(), NotImplementedError, "not "
+                                                                                  "implemented"),
     (lambda: ntorch.empty(3).uniform_(2, 1), RuntimeError, "from=2 > to=1"),
     (lambda: ntorch.empty(3).uniform_(0, 1e40), RuntimeError, "to is out of bounds for float"),
     (lambda: ntorch.empty(3).normal_(0, -1), RuntimeError, "found std -1"),
@@ -339,7 +340,8 @@ ERRORS = [
     (lambda: ntorch.rand(2, dtype=ntorch.int32), NotImplementedError, "'Int'"),
     (lambda: ntorch.rand(-2), RuntimeError, "negative dimension"),
     (lambda: ntorch.rand(2, generator=3), TypeError, "Generator"),
-    (lambda: ntorch.rand(2, out=ntorch.empty(2), dtype=ntorch.float64), RuntimeError, "out parameter"),
+    (lambda: ntorch.rand(2, out=ntorch.empty(2), dtype=ntorch.float64), RuntimeError, "out "
+                                                                                      "parameter"),
     (lambda: ntorch.rand(1).expand(3).uniform_(), RuntimeError, "single memory location"),
     (lambda: ntorch.multinomial(ntorch.tensor([1.0, -1]), 1), RuntimeError, "element < 0"),
     (lambda: ntorch.multinomial(ntorch.tensor([0.0, 0]), 1), RuntimeError, "sum of probabilities"),

@@ -7,7 +7,8 @@ from .modes import state
 
 def call_site():
     """The stack of the operation being recorded, without the frames of this package."""
-    frames = [f for f in traceback.extract_stack() if "/ntorch/" not in f.filename.replace("\\", "/")]
+    frames = [f for f in traceback.extract_stack()
+              if "/ntorch/" not in f.filename.replace("\\", "/")]
     return "".join(traceback.format_list(frames))
 
 

@@ -152,7 +152,8 @@ def run_pre_hooks(node, grads):
     if node.pre_hooks:
         grads = list(grads)
         for number, hooks in node.pre_hooks.items():
-            for key in sorted(hooks):       # retain_grad's has the highest key: it sees the last value
+            # retain_grad's has the highest key: it sees the last value
+            for key in sorted(hooks):
                 if grads[number] is None:
                     break
                 got = hooks[key](grads[number])
@@ -218,8 +219,8 @@ def make_grads(outputs, grads, op="grad"):
             if base.numel(out) != 1:
                 raise RuntimeError("grad can be implicitly created only for scalar outputs")
             if not out.dtype.is_floating_point:
-                raise RuntimeError("grad can be implicitly created only for real scalar outputs but "
-                                   f"got {out.dtype}")
+                raise RuntimeError("grad can be implicitly created only for real scalar outputs "
+                                   f"but got {out.dtype}")
             made.append(ops.ones_like(out))
         else:
             if not isinstance(grad, TensorBase):
@@ -231,8 +232,8 @@ def make_grads(outputs, grads, op="grad"):
                                    f"{out._shape}.")
             if grad.dtype.is_complex != out.dtype.is_complex:
                 raise RuntimeError(
-                    "For complex Tensors, both grad_output and output are required to have the same "
-                    f"dtype. Mismatch in dtype: grad_output[{len(made)}] has a dtype of "
+                    "For complex Tensors, both grad_output and output are required to have the "
+                    f"same dtype. Mismatch in dtype: grad_output[{len(made)}] has a dtype of "
                     f"{grad.dtype} and output[{len(made)}] has a dtype of {out.dtype}.")
             made.append(fit(grad, (out._shape, out.dtype, None)))
     return made

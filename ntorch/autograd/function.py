@@ -1,4 +1,5 @@
-"""User-defined operations: subclasses of ``Function`` with a forward and a backward of their own."""
+"""User-defined operations: subclasses of ``Function`` with a forward and a backward of their
+own."""
 import functools
 
 from ..ops.base import TensorBase
@@ -80,15 +81,16 @@ class BackwardCFunction(FunctionCtx, Node):
         if grad is None:
             return None
         if not isinstance(grad, TensorBase):
-            raise RuntimeError(f"function {name}Backward returned a gradient different from None at "
-                               f"position {k + 1}, but it is a {type(grad).__name__}, not a tensor")
+            raise RuntimeError(f"function {name}Backward returned a gradient different from None "
+                               f"at position {k + 1}, but it is a {type(grad).__name__}, not a "
+                               "tensor")
         if grad._shape != shape and tuple(grad._shape)[-len(shape):] != tuple(shape) and shape:
             try:
                 return fit(grad, self._input_meta[k])
             except RuntimeError:
                 raise RuntimeError(f"Function {name}Backward returned an invalid gradient at index "
-                                   f"{self._tensors[k]} - got {list(grad._shape)} but expected shape "
-                                   f"compatible with {list(shape)}") from None
+                                   f"{self._tensors[k]} - got {list(grad._shape)} but expected "
+                                   f"shape compatible with {list(shape)}") from None
         return fit(grad, self._input_meta[k])
 
     def release(self):
@@ -107,7 +109,8 @@ class Function(FunctionCtx, metaclass=_FunctionMeta):
     """Base of user-defined differentiable operations.
 
     Define ``forward(ctx, *inputs)`` and ``backward(ctx, *grad_outputs)`` as static methods, or
-    ``forward(*inputs)`` with ``setup_context(ctx, inputs, output)``; call it as ``MyOp.apply(...)``.
+    ``forward(*inputs)`` with ``setup_context(ctx, inputs, output)``; call it as
+    ``MyOp.apply(...)``.
     """
 
     @staticmethod
@@ -124,8 +127,8 @@ class Function(FunctionCtx, metaclass=_FunctionMeta):
     @staticmethod
     def backward(ctx, *grad_outputs):
         """Gradients of the inputs, one per argument of forward."""
-        raise NotImplementedError("You must implement either the backward or vjp method for your custom "
-                                  "autograd.Function to use it with backward mode AD.")
+        raise NotImplementedError("You must implement either the backward or vjp method for your "
+                                  "custom autograd.Function to use it with backward mode AD.")
 
     vjp = backward
 
@@ -140,7 +143,8 @@ class Function(FunctionCtx, metaclass=_FunctionMeta):
         ctx.sequence = next(_sequence)
         ctx._tensors = [i for i, a in enumerate(arguments) if isinstance(a, TensorBase)]
         ctx._count = len(arguments)
-        ctx.needs_input_grad = tuple(isinstance(a, TensorBase) and a._requires_grad for a in arguments)
+        ctx.needs_input_grad = tuple(isinstance(a, TensorBase) and a._requires_grad
+                                     for a in arguments)
         record = state.enabled and any(ctx.needs_input_grad)
         edges = [edge_of(arguments[i]) for i in ctx._tensors] if record else []
         ctx._input_meta = [(arguments[i]._shape, arguments[i].dtype, arguments[i].device)
@@ -180,7 +184,8 @@ def _finish(ctx, arguments, outputs, edges, record):
     ctx._saved = tuple(None if t is None else SavedTensor(t, id(t) in made, made.get(id(t), 0))
                        for t in ctx._to_save)
     ctx.edges = edges
-    ctx.outputs = tuple((r._shape, r.dtype, r.device) if isinstance(r, TensorBase) else ((), None, None)
+    ctx.outputs = tuple((r._shape, r.dtype, r.device) if isinstance(r, TensorBase)
+                        else ((), None, None)
                         for r in results)
     for k, result in enumerate(results):
         if isinstance(result, TensorBase) and id(result) not in skip and result.dtype.category >= 2:
@@ -190,7 +195,8 @@ def _finish(ctx, arguments, outputs, edges, record):
 
 def _check_dirty(tensor):
     if tensor._requires_grad and tensor._grad_fn is None:
-        raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
+        raise RuntimeError("a leaf Variable that requires grad is being used in an in-place "
+                           "operation.")
 
 
 def once_differentiable(backward):
@@ -199,7 +205,8 @@ def once_differentiable(backward):
     def wrapped(ctx, *grads):
         with no_grad():
             found = backward(ctx, *grads)
-        if not state.enabled or not any(isinstance(g, TensorBase) and g._requires_grad for g in grads):
+        if not state.enabled or not any(isinstance(g, TensorBase) and g._requires_grad
+                                        for g in grads):
             return found
         single = not isinstance(found, (tuple, list))
         found = [found] if single else list(found)

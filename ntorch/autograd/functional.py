@@ -9,8 +9,8 @@ def _tuple(value, name, function):
     if isinstance(value, TensorBase):
         return (value,), False
     if not isinstance(value, tuple) or not all(isinstance(v, TensorBase) for v in value):
-        raise TypeError(f"The {name} given to {function} must be either a Tensor or a tuple of Tensors "
-                        f"but the given {name} has type {type(value).__name__}.")
+        raise TypeError(f"The {name} given to {function} must be either a Tensor or a tuple of "
+                        f"Tensors but the given {name} has type {type(value).__name__}.")
     return value, True
 
 
@@ -28,22 +28,23 @@ def _gradient(outputs, inputs, vectors, create_graph, strict=False):
     pairs = [(o, v) for o, v in zip(outputs, vectors, strict=True) if o.requires_grad]
     if not pairs:
         if strict:
-            raise RuntimeError("The output of the user-provided function is independent of the input. "
-                               "This is not allowed in strict mode.")
+            raise RuntimeError("The output of the user-provided function is independent of the "
+                               "input. This is not allowed in strict mode.")
         return tuple(ops.zeros_like(t) for t in inputs)
     outs, vecs = zip(*pairs, strict=True)
-    found = grad(outs, inputs, vecs, create_graph=create_graph, retain_graph=True, allow_unused=True)
+    found = grad(outs, inputs, vecs, create_graph=create_graph, retain_graph=True,
+                 allow_unused=True)
     if strict and any(f is None for f in found):
-        raise RuntimeError("The output of the user-provided function is independent of an input. This "
-                           "is not allowed in strict mode.")
+        raise RuntimeError("The output of the user-provided function is independent of an input. "
+                           "This is not allowed in strict mode.")
     return tuple(ops.zeros_like(t) if f is None else f for f, t in zip(found, inputs, strict=True))
 
 
 def _vectors(v, like, name):
     if v is None:
         if len(like) != 1 or like[0].numel() != 1:
-            raise RuntimeError(f"The vector v can only be None if the {name} given to the function is a "
-                               "single Tensor with a single element.")
+            raise RuntimeError(f"The vector v can only be None if the {name} given to the function "
+                               "is a single Tensor with a single element.")
         return (ops.ones_like(like[0]),)
     v, _ = _tuple(v, "v", "functional")
     for index, (a, b) in enumerate(zip(v, like, strict=True)):
@@ -112,8 +113,8 @@ def hessian(func, inputs, create_graph=False, strict=False, vectorize=False,
     def gradient(*values):
         output, _ = _tuple(func(*values), "outputs", "hessian")
         if len(output) != 1 or output[0].numel() != 1:
-            raise RuntimeError("The Tensor returned by the function given to hessian should contain a "
-                               "single element")
+            raise RuntimeError("The Tensor returned by the function given to hessian should "
+                               "contain a single element")
         return _gradient((ops.reshape(output[0], ()),), values, (ops.ones_like(
             ops.reshape(output[0].detach(), ())),), True, strict)
     found = jacobian(gradient, inputs, create_graph=create_graph, strict=strict)

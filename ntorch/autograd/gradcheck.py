@@ -87,10 +87,12 @@ def _check_input(function, inputs, tensor, position, tolerance, raise_exception)
             again = _analytical(output, tensor, component, count)
             numerical = np.array([column[number][component] for column in columns])
             if not np.allclose(analytical, again, rtol=0, atol=nondet, equal_nan=True):
-                return _fail("Backward is not reentrant, i.e., running backward with same input and "
-                             "grad_output multiple times gives different values", raise_exception)
+                return _fail("Backward is not reentrant, i.e., running backward with same input "
+                             "and grad_output multiple times gives different "
+                             "values", raise_exception)
             if not np.allclose(analytical, numerical, rtol, atol, equal_nan=True):
-                return _fail(f"Jacobian mismatch for output {number} with respect to input {position},"
+                return _fail(f"Jacobian mismatch for output {number} with respect to input "
+                             f"{position},"
                              f"\nnumerical:{numerical}\nanalytical:{analytical}\n", raise_exception)
     return True
 
@@ -107,8 +109,8 @@ def gradcheck(func, inputs, *, eps=1e-6, atol=1e-5, rtol=1e-3, raise_exception=T
     inputs = (inputs,) if isinstance(inputs, TensorBase) else tuple(inputs)
     checked = [t for t in _leaves(inputs) if t.requires_grad]
     if not checked:
-        raise ValueError("gradcheck expects at least one input tensor to require gradient, but none of "
-                         "the them have requires_grad=True.")
+        raise ValueError("gradcheck expects at least one input tensor to require gradient, but "
+                         "none of the them have requires_grad=True.")
     for tensor in checked:
         if 0 in tensor.stride() and tensor.numel() > 1:
             raise RuntimeError("The input to gradcheck has a dimension with stride 0: its elements "

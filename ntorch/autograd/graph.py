@@ -14,18 +14,19 @@ from ..runtime.dtypes import FLOAT
 from .modes import state
 
 _sequence = itertools.count()
-FREED = ("Trying to backward through the graph a second time (or directly access saved tensors after "
-         "they have already been freed). Saved intermediate values of the graph are freed when you "
-         "call .backward() or autograd.grad(). Specify retain_graph=True if you need to backward "
-         "through the graph a second time or if you need to access saved tensors after calling "
-         "backward.")
+FREED = ("Trying to backward through the graph a second time (or directly access saved tensors "
+         "after they have already been freed). Saved intermediate values of the graph are freed "
+         "when you call .backward() or autograd.grad(). Specify retain_graph=True if you need to "
+         "backward through the graph a second time or if you need to access saved tensors after "
+         "calling backward.")
 
 
 class Node:
     """One recorded operation.
 
-    ``next_functions`` are ``(node, output number)`` pairs, one per tensor input, ``(None, 0)`` where
-    no gradient flows. ``apply(grads)`` maps gradients of the outputs to gradients of the inputs.
+    ``next_functions`` are ``(node, output number)`` pairs, one per tensor input, ``(None, 0)``
+    where no gradient flows. ``apply(grads)`` maps gradients of the outputs to gradients of the
+    inputs.
     """
 
     sequence = 0
@@ -115,10 +116,10 @@ class SavedTensor:
         self.hooks = None
         if tensor._inference:
             raise RuntimeError("Inference tensors cannot be saved for backward. Please do not use "
-                               "Tensors created in inference mode in computation tracked by autograd. "
-                               "To work around this, you can make a clone to get a normal tensor and "
-                               "use it in autograd, or use `torch.no_grad()` instead of "
-                               "`torch.inference_mode()`.")
+                               "Tensors created in inference mode in computation tracked by "
+                               "autograd. To work around this, you can make a clone to get a "
+                               "normal tensor and use it in autograd, or use `torch.no_grad()` "
+                               "instead of `torch.inference_mode()`.")
         if state.saved_hooks and state.saved_hooks[-1][0] is not None:
             self.hooks = state.saved_hooks[-1]
             self.packed = self.hooks[0](base.alias(tensor) if is_output else tensor)
@@ -133,11 +134,12 @@ class SavedTensor:
         tensor = self.tensor
         if tensor._storage.version != self.version:
             raise RuntimeError(
-                "one of the variables needed for gradient computation has been modified by an inplace "
-                f"operation: [{type_name(tensor)} {list(tensor._shape)}], which is output "
-                f"{self.number} of {node.name()}, is at version {tensor._storage.version}; expected "
-                f"version {self.version} instead. Hint: enable anomaly detection to find the operation "
-                "that failed to compute its gradient, with torch.autograd.set_detect_anomaly(True).")
+                "one of the variables needed for gradient computation has been modified by an "
+                f"inplace operation: [{type_name(tensor)} {list(tensor._shape)}], which is output "
+                f"{self.number} of {node.name()}, is at version {tensor._storage.version}; "
+                f"expected version {self.version} instead. Hint: enable anomaly detection to find "
+                "the operation that failed to compute its gradient, with "
+                "torch.autograd.set_detect_anomaly(True).")
         if self.is_output and state.enabled and tensor.dtype.category >= FLOAT:
             tensor = base.alias(tensor)
             tensor._grad_fn, tensor._output_nr, tensor._requires_grad = node, self.number, True

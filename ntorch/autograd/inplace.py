@@ -9,16 +9,18 @@ from .modes import state
 def check_inplace(tensor):
     """RuntimeError for the in-place writes that autograd forbids."""
     if tensor._inference and not state.inference:
-        raise RuntimeError("Inplace update to inference tensor outside InferenceMode is not allowed. "
-                           "You can make a clone to get a normal tensor before doing inplace update.")
+        raise RuntimeError("Inplace update to inference tensor outside InferenceMode is not "
+                           "allowed. You can make a clone to get a normal tensor before doing "
+                           "inplace update.")
     if not state.enabled or not tensor._requires_grad:
         return
     if tensor._grad_fn is None and tensor._base is None:
-        raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
+        raise RuntimeError("a leaf Variable that requires grad is being used in an in-place "
+                           "operation.")
     root = tensor._base
     if root is not None and root._requires_grad and root._grad_fn is None:
-        raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place "
-                           "operation.")
+        raise RuntimeError("a view of a leaf Variable that requires grad is being used in an "
+                           "in-place operation.")
 
 
 def call_inplace(entry, arguments):
@@ -64,7 +66,8 @@ def _composite_inplace(entry, arguments):
 
 
 def adopt(target, view):
-    """``x.squeeze_()`` and its like: the tensor becomes the view of itself, no element is written."""
+    """``x.squeeze_()`` and its like: the tensor becomes the view of itself, no element is
+    written."""
     for name in ("_shape", "_strides", "_offset", "_address", "_grad_fn", "_output_nr",
                  "_requires_grad"):
         setattr(target, name, getattr(view, name))
@@ -75,8 +78,8 @@ def check_base_is_not_leaf(target):
     """Writing a value that wants gradients into a view of a leaf that wants them has no meaning."""
     root = target._base
     if root is not None and root._requires_grad and root._grad_fn is None:
-        raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place "
-                           "operation.")
+        raise RuntimeError("a view of a leaf Variable that requires grad is being used in an "
+                           "in-place operation.")
 
 
 def _prepare(entry, arguments, wanted):
@@ -98,7 +101,8 @@ def _prepare(entry, arguments, wanted):
 
 
 def rebase(node, target):
-    """Make ``node`` the history of ``target``; if it is a view, of the part of its base it shows."""
+    """Make ``node`` the history of ``target``; if it is a view, of the part of its base it
+    shows."""
     root = target._base
     if root is None:
         finish_node(node, (target,))

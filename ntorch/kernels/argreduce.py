@@ -20,11 +20,13 @@ def _smaller_float(a, b):
 
 _INTEGERS = ("b1", "u1", "i1", "i2", "i4", "i8")
 larger = typed("larger", f4=_larger_float, f8=_larger_float, **dict.fromkeys(_INTEGERS, _larger))
-smaller = typed("smaller", f4=_smaller_float, f8=_smaller_float, **dict.fromkeys(_INTEGERS, _smaller))
+smaller = typed("smaller", f4=_smaller_float, f8=_smaller_float,
+                **dict.fromkeys(_INTEGERS, _smaller))
 
 
 def argmax(x, values, indices, begin, end):
-    """Largest of ``x[o, :, i]`` and its first position; the first NaN wins. Range: outer * inner."""
+    """Largest of ``x[o, :, i]`` and its first position; the first NaN wins. Range: outer *
+    inner."""
     inner = x.shape[2]
     for item in range(begin, end):
         o = item // inner
@@ -41,7 +43,8 @@ def argmax(x, values, indices, begin, end):
 
 
 def argmin(x, values, indices, begin, end):
-    """Smallest of ``x[o, :, i]`` and its first position; the first NaN wins. Range: outer * inner."""
+    """Smallest of ``x[o, :, i]`` and its first position; the first NaN wins. Range: outer *
+    inner."""
     inner = x.shape[2]
     for item in range(begin, end):
         o = item // inner

@@ -1,11 +1,12 @@
 """Convolution as a matrix product, and depthwise convolution.
 
 An image is first *spread*: padded, and cut into the phases of the stride, so that
-``spread[phase, q] = image[q * stride + phase - padding]``. In it every tap of a convolution, for any
-stride and dilation, is the whole output grid shifted by a constant. Output positions are numbered
-over the spread grid's rows (*virtual* positions, some beyond the row's end, which nobody stores), so
-the operand of the product is, for each tap, one contiguous run. This is the indirect convolution of
-arXiv 1907.02129 with a constant instead of a table of pointers. Panels and epilogues: ``gemm.py``.
+``spread[phase, q] = image[q * stride + phase - padding]``. In it every tap of a convolution, for
+any stride and dilation, is the whole output grid shifted by a constant. Output positions are
+numbered over the spread grid's rows (*virtual* positions, some beyond the row's end, which nobody
+stores), so the operand of the product is, for each tap, one contiguous run. This is the indirect
+convolution of arXiv 1907.02129 with a constant instead of a table of pointers. Panels and
+epilogues: ``gemm.py``.
 """
 from .gemm_pack import matrix_offset, turn_panel
 from .stubs import T
@@ -79,13 +80,15 @@ def pack_taps_kernel(width):
 
 
 def pack_runs_kernel(width):
-    """Packer for sums over all positions of all images: depth ``k`` is position ``k % run`` of image
+    """Packer for sums over all positions of all images: depth ``k`` is position ``k % run`` of
+    image
     ``k // run``; line ``l`` starts at ``offsets[l]``.
 
     Own parameters: ``source`` (flat), ``offsets`` per line, ``run``, ``image_stride`` and
     ``group_stride`` (per matrix). Lines a constant apart are transposed in registers.
     """
-    def pack_runs(panel, batch, k0, kc, source, offsets, run, image_stride, group_stride, begin, end):
+    def pack_runs(panel, batch, k0, kc, source, offsets, run, image_stride, group_stride, begin,
+                  end):
         for first in range(begin, end, width):
             block = panel[(first - begin) * kc:(first - begin + width) * kc]
             lines = min(width, end - first)
@@ -143,9 +146,11 @@ def store_grid(tile, batch, row, column, columns, out, bias, groups, row_width, 
         j += run
 
 
-def store_phase(tile, batch, row, column, columns, out, bias, groups, row_width, plane_rows, stride_z,
+def store_phase(tile, batch, row, column, columns, out, bias, groups, row_width, plane_rows,
+                stride_z,
                 stride_y, stride_x, shift_z, shift_y, shift_x, begin, end):
-    """Epilogue of the transposed product: position ``q`` of a phase goes to ``q * stride + shift``."""
+    """Epilogue of the transposed product: position ``q`` of a phase goes to ``q * stride +
+    shift``."""
     depth, height, width = out.shape[2], out.shape[3], out.shape[4]
     lead = (batch - batch // groups * groups) * out.shape[1]
     j = 0
@@ -176,7 +181,8 @@ def store_phase(tile, batch, row, column, columns, out, bias, groups, row_width,
 
 
 def store_weight(tile, batch, row, column, columns, out, begin, end):
-    """Epilogue of the weight gradient: column ``tap * C + c`` goes to ``out[batch, row, c, tap]``."""
+    """Epilogue of the weight gradient: column ``tap * C + c`` goes to ``out[batch, row, c,
+    tap]``."""
     channels = out.shape[2]
     for i in range(begin, end):
         for j in range(columns):
@@ -184,7 +190,8 @@ def store_weight(tile, batch, row, column, columns, out, begin, end):
             out[batch, row + i, column + j - tap * channels, tap] = tile[i, j]
 
 
-def depthwise(source, weight, bias, offsets, out, multiplier, row_width, plane_rows, stride_z, stride_y,
+def depthwise(source, weight, bias, offsets, out, multiplier, row_width, plane_rows, stride_z,
+              stride_y,
               stride_x, shift_z, shift_y, shift_x, begin, end):
     """One filter per channel. ``source``: (planes, spread size); ``weight``: (channels out, taps);
     ``out``: (planes out, D, H, W). Range: planes of ``out``.

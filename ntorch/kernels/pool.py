@@ -62,14 +62,11 @@ def max_pool(x, out, index, kd, kh, kw, sd, sh, sw, pd, ph, pw, dd, dh, dw, lowe
                     index[plane, od, oh, ow] = where
 
 
-@functools.cache
-def max_pool_for(kd, kh, kw):
-    """``max_pool`` for one kernel size, without dilation.
+def whole_windows_for(kd, kh, kw):
+    """Maxima of the windows at every column of one row of windows, taps unrolled.
 
-    The taps are constants, so they unroll: one vector loop over a row's columns holds maximum and
-    index in registers. It computes a window at every column; a stride then takes some of them.
-    Taps outside are replaced by the nearest inside, which the window has too.
-    Planes must have less than 2**31 elements.
+    One vector loop holds maximum and index in registers. Taps above or below the plane are replaced
+    by the nearest inside, which the window has too.
     """
     def whole_windows(x, best_row, where_row, d0, h0, n):
         D, H, W = x.shape
@@ -88,6 +85,11 @@ def max_pool_for(kd, kh, kw):
             best_row[w] = best
             where_row[w] = where
 
+    return whole_windows
+
+
+def cut_window_for(kd, kh, kw):
+    """Maximum of one window that may stick out on any side, taps unrolled."""
     def cut_window(x, d0, h0, w0):
         D, H, W = x.shape
         d, h, w = max(d0, 0), max(h0, 0), max(w0, 0)
@@ -102,6 +104,18 @@ def max_pool_for(kd, kh, kw):
                     best = select(take, value, best)
                     where = select(take, (d * H + h) * W + w, where)
         return best, where
+
+    return cut_window
+
+
+@functools.cache
+def max_pool_for(kd, kh, kw):
+    """``max_pool`` for one kernel size, without dilation: its taps are constants.
+
+    It computes a window at every column; a stride then takes some of them. ``best`` and ``where``
+    (planes, W) are scratch. Planes must have less than 2**31 elements.
+    """
+    whole_windows, cut_window = whole_windows_for(kd, kh, kw), cut_window_for(kd, kh, kw)
 
     def max_pool_unrolled(x, out, index, best, where, sd, sh, sw, pd, ph, pw, begin, end):
         OD, OH, OW = out.shape[1], out.shape[2], out.shape[3]

@@ -69,7 +69,8 @@ def mt_words(state, out, position, begin, end):
 
 
 def uniform24(words, out, low, width, limit, begin, end):
-    """``out = low + width * (24 low bits of a word) / 2**24``; what rounds to ``limit`` is ``low``."""
+    """``out = low + width * (24 low bits of a word) / 2**24``; what rounds to ``limit`` is
+    ``low``."""
     source, target = words[begin:end], out[begin:end]
     for i in range(len(target)):
         u = np.float32(np.int32(source[i] & 0xFFFFFF)) * 5.9604644775390625e-08

@@ -1,7 +1,7 @@
 """Scans along the middle dimension of (outer, dim, inner) arrays; ranges over the outer dimension.
 
-Running values live in ``state`` (outer, inner), wider than the elements where rounding would add up:
-the inner loop runs over lanes, so it vectorises when the scanned dimension is not the last.
+Running values live in ``state`` (outer, inner), wider than the elements where rounding would add
+up: the inner loop runs over lanes, so it vectorises when the scanned dimension is not the last.
 """
 import numpy as np
 

@@ -1,4 +1,5 @@
-"""Names that kernels use and ``runtime.build`` replaces: the compute type, typed functions, intrinsics.
+"""Names that kernels use and ``runtime.build`` replaces: the compute type, typed functions,
+intrinsics.
 
 Each intrinsic has a pure Python meaning here, so an uncompiled kernel computes the same thing.
 ``runtime/intrinsics.py`` holds the compiled twin of each, under the same name.
@@ -42,7 +43,8 @@ class typed:
         code = "i8" if dtype.kind in "iub" else dtype.str[1:]
         chosen = self.variants.get(code)
         if chosen is None:
-            raise TypeError(f"{self.__name__} has no variant for {code}; it has {sorted(self.variants)}")
+            raise TypeError(f"{self.__name__} has no variant for {code}; it has "
+                            f"{sorted(self.variants)}")
         return chosen(first, *rest)
 
 

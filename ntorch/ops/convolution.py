@@ -116,7 +116,8 @@ def spread_image(x, geometry):
 def _shaped(tensor, shape):
     """A row-major tensor's elements in another shape."""
     from .base import contiguous_strides
-    return make(tensor._storage, tensor.dtype, Size(shape), contiguous_strides(shape), tensor._offset)
+    return make(tensor._storage, tensor.dtype, Size(shape), contiguous_strides(shape),
+                tensor._offset)
 
 
 def _flat(tensor):
@@ -161,7 +162,8 @@ def _weights(weight, groups, rows, depth, T, batch):
 
 
 def forward(x, weight, bias, geometry, groups):
-    """``out[n, o] = bias[o] + sum_{c, tap} weight[o, c, tap] * x[n, c, position * stride + tap]``."""
+    """``out[n, o] = bias[o] + sum_{c, tap} weight[o, c, tap] * x[n, c, position * stride +
+    tap]``."""
     n, channels = x._shape[:2]
     filters = weight._shape[0]
     out = empty((n, filters, *geometry.grid), x.dtype, x.device)
@@ -179,12 +181,14 @@ def forward(x, weight, bias, geometry, groups):
     else:
         T, depth = work.code, per_group * product(geometry.kernel)
         image = product(geometry.spread) * geometry.phases
-        source = Source(_pack_taps(T), (*_flat(spread), *tap_offsets(geometry, per_group).slots, groups,
+        source = Source(_pack_taps(T),
+                        (*_flat(spread), *tap_offsets(geometry, per_group).slots, groups,
                                         channels * image, per_group * image))
         store = Epilogue(_store(conv.store_grid, T, 3), (
             target._address, n * groups, rows, *geometry.grid, *_bias_slots(bias), groups,
             geometry.spread[2], geometry.spread[1]))
-        contract(rows, geometry.positions, depth, _weights(weight, groups, rows, depth, T, n * groups),
+        contract(rows, geometry.positions, depth,
+                 _weights(weight, groups, rows, depth, T, n * groups),
                  source, store, batch=n * groups, T=T)
     return target if target is out else as_dtype(target, out.dtype)
 
@@ -222,10 +226,11 @@ def _phase_plan(geometry):
 
 
 def input_gradient(grad, weight, bias, geometry, groups):
-    """``out[n, c] = bias[c] + sum_{o, tap} weight[o, c, tap] * grad[n, o, (position - tap) / stride]``.
+    """``out[n, c] = bias[c] + sum_{o, tap} weight[o, c, tap] * grad[n, o, (position - tap) /
+    stride]``.
 
-    The gradient of ``forward`` in its image, and transposed convolution. Each phase of the stride is
-    a convolution of its own with the taps that reach it.
+    The gradient of ``forward`` in its image, and transposed convolution. Each phase of the stride
+    is a convolution of its own with the taps that reach it.
     """
     n, filters = grad._shape[:2]
     per_group = weight._shape[1]
@@ -252,7 +257,8 @@ def _fill_bias(target, bias):
 
 
 def _run_phases(grad, weight, bias, target, geometry, groups, n):
-    """One product for each phase of the stride, over the grad padded so that every tap is inside."""
+    """One product for each phase of the stride, over the grad padded so that every tap is
+    inside."""
     reach = [max(shift[d] for _, _, shift, _ in geometry.taps()) for d in range(3)]
     # positions of a phase: enough to cover the image
     size = [max(0, -(-(i + p) // s)) for i, p, s in zip(
@@ -271,7 +277,8 @@ def _run_phases(grad, weight, bias, target, geometry, groups, n):
         shift = tuple(p - q for p, q in zip(phase, geometry.padding, strict=True))
         if filters == 1 and groups > 1 and per_group == 1:
             chosen = _columns(weight, [tap for tap, _ in members])
-            _depthwise(spread, chosen, bias, Table(start), target, 1, padded.spread, geometry.stride,
+            _depthwise(spread, chosen, bias, Table(start), target, 1, padded.spread,
+                       geometry.stride,
                        shift)
             continue
         depth = filters * len(start)
@@ -281,7 +288,8 @@ def _run_phases(grad, weight, bias, target, geometry, groups, n):
         source = Source(_pack_taps(T), (*_flat(spread), *offsets.slots, groups,
                                         filters * groups * plane, filters * plane))
         store = Epilogue(_store(conv.store_phase, T, 9), (
-            target._address, n * groups, per_group, *geometry.image, *_bias_slots(bias), groups, width,
+            target._address, n * groups, per_group, *geometry.image, *_bias_slots(bias), groups,
+            width,
             rows, *geometry.stride, *shift))
         contract(per_group, positions, depth, a, source, store, batch=n * groups, T=T)
 
@@ -307,7 +315,8 @@ def _transposed(weight, taps, groups, count):
 
 
 def weight_gradient(x, grad, geometry, groups):
-    """``out[o, c, tap] = sum_{n, position} grad[n, o, position] * x[n, c, position * stride + tap]``."""
+    """``out[o, c, tap] = sum_{n, position} grad[n, o, position] * x[n, c, position * stride +
+    tap]``."""
     n, channels = x._shape[:2]
     filters, per_group = grad._shape[1], channels // groups
     taps = product(geometry.kernel)
@@ -326,7 +335,8 @@ def weight_gradient(x, grad, geometry, groups):
     image = numel(spread) // (n * channels)
     if per_group == 1 and groups > 1:
         offsets = tap_offsets(geometry, 1)
-        table = make(Storage.borrow(offsets.address, taps * 8, offsets), _int64(), Size((taps,)), (1,), 0)
+        table = make(Storage.borrow(offsets.address, taps * 8, offsets), _int64(), Size((taps,)),
+                     (1,), 0)
         run(conv.depthwise_weight, [
             ("C", _shaped(spread, (n * channels, image))),
             ("C", _shaped(laid, (n * filters, run_length))), ("C", table),
@@ -346,7 +356,8 @@ def weight_gradient(x, grad, geometry, groups):
 
 
 def _virtual(grad, geometry):
-    """``grad`` laid out over virtual positions, zero where there is no output: (N, O, positions)."""
+    """``grad`` laid out over virtual positions, zero where there is no output: (N, O,
+    positions)."""
     n, filters = grad._shape[:2]
     if geometry.spread[1:] == geometry.grid[1:]:
         return _shaped(grad, (n, filters, product(geometry.grid)))

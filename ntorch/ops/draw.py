@@ -1,8 +1,9 @@
 """Filling tensors with random numbers: which words are drawn, in which order, and what they become.
 
-The order of draws is torch's: elements in memory order (largest stride first), one 32-bit word for a
-float32 uniform, two for a float64 one; normals by blocks of 16 where the tensor is contiguous and has
-16 elements or more, else by float64 pairs with the second of a pair kept for the next scalar draw.
+The order of draws is torch's: elements in memory order (largest stride first), one 32-bit word for
+a float32 uniform, two for a float64 one; normals by blocks of 16 where the tensor is contiguous and
+has 16 elements or more, else by float64 pairs with the second of a pair kept for the next scalar
+draw.
 """
 import numpy as np
 
@@ -132,7 +133,8 @@ def _box_muller(vector, mean, std):
 
 
 def standard_pairs(vector, generator):
-    """Fill a flat float64 vector with standard normals, pair by pair, using the cached one first."""
+    """Fill a flat float64 vector with standard normals, pair by pair, using the cached one
+    first."""
     n = vector._shape[0]
     cached = generator.take_normal()
     first = 0 if cached is None else 1

@@ -41,7 +41,8 @@ def _refuse(promoted, categories, words):
 def _scalar_name(dtype):
     return {"bool": "Bool", "uint8": "Byte", "int8": "Char", "int16": "Short", "int32": "Int",
             "int64": "Long", "float16": "Half", "bfloat16": "BFloat16", "float32": "Float",
-            "float64": "Double", "complex64": "ComplexFloat", "complex128": "ComplexDouble"}[dtype.name]
+            "float64": "Double", "complex64": "ComplexFloat",
+                "complex128": "ComplexDouble"}[dtype.name]
 
 
 def integral(promoted):

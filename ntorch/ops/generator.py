@@ -64,7 +64,8 @@ class Generator:
         self._next = 0                  # the next word to give out; 0: none since seeding
 
     def manual_seed(self, seed):
-        """Restart the stream from ``seed`` (64 bits; negative ones count from 2**64); returns self."""
+        """Restart the stream from ``seed`` (64 bits; negative ones count from 2**64); returns
+        self."""
         seed = _seed_word(seed)
         with self._lock:
             self._start(seed)

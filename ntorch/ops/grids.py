@@ -81,9 +81,9 @@ def check_index(index, size, error=RuntimeError, dim=0, low=0, op=""):
 class UpdatingEntry(Entry):
     """An entry whose result is its first argument with some elements written.
 
-    ``prepare(*arguments)`` checks everything and returns ``write(target)``, which updates a contiguous
-    tensor that holds the first argument's values. So the in-place and ``out=`` forms write where they
-    should, without a temporary, and bad arguments leave nothing half-written.
+    ``prepare(*arguments)`` checks everything and returns ``write(target)``, which updates a
+    contiguous tensor that holds the first argument's values. So the in-place and ``out=`` forms
+    write where they should, without a temporary, and bad arguments leave nothing half-written.
     """
 
     def __init__(self, signature, prepare, **flags):
@@ -126,7 +126,8 @@ def updating(signature, **flags):
 
 
 def within(target, shape, d, write):
-    """Call ``write`` on the part of ``target`` whose sizes, but for dimension ``d``, are ``shape``'s."""
+    """Call ``write`` on the part of ``target`` whose sizes, but for dimension ``d``, are
+    ``shape``'s."""
     part = target
     for k, size in enumerate(shape):
         if k != d and size != part._shape[k]:
@@ -173,12 +174,12 @@ def write_out(op, out, result, inputs=()):
     from ..eager import check_writable
     check_writable(op, out)
     if any(t is not None and numel(t) and t._storage is out._storage for t in inputs):
-        raise RuntimeError(f"{op}: unsupported operation: the input tensor and the written-to tensor "
-                           "refer to a single memory location. Please clone() the tensor before "
-                           "performing the operation.")
+        raise RuntimeError(f"{op}: unsupported operation: the input tensor and the written-to "
+                           "tensor refer to a single memory location. Please clone() the tensor "
+                           "before performing the operation.")
     if not dtypes.can_cast(result.dtype, out.dtype):
-        raise RuntimeError(f"{op}: result type {result.dtype} can't be cast to the desired output type "
-                           f"{out.dtype}")
+        raise RuntimeError(f"{op}: result type {result.dtype} can't be cast to the desired output "
+                           f"type {out.dtype}")
     if result._requires_grad or out._requires_grad:
         raise RuntimeError(f"{op}(): functions with out=... arguments don't support automatic "
                            "differentiation, but one of the arguments requires grad.")

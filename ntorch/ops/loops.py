@@ -1,7 +1,7 @@
 """Sources of elementwise kernels: one loop nest around one scalar expression.
 
-A kernel reads a table: pointers of operands (inputs, then outputs), scalars, and for the strided form
-the geometry: count of outer dimensions, inner size, outer sizes (inner first), then for each
+A kernel reads a table: pointers of operands (inputs, then outputs), scalars, and for the strided
+form the geometry: count of outer dimensions, inner size, outer sizes (inner first), then for each
 operand its inner stride and outer strides. Operand layouts: ``C`` contiguous along the inner
 dimension, ``B`` broadcast (one element, loaded before the loop), ``A`` strided.
 """
@@ -34,7 +34,8 @@ def _store(code, compute, text):
 
 
 def _scalar_lines(scalars, first_slot):
-    """Lines that read the scalar slots; ``scalars`` holds "T" (real), "i" (integer), "z" (complex)."""
+    """Lines that read the scalar slots; ``scalars`` holds "T" (real), "i" (integer), "z"
+    (complex)."""
     lines, slot = [], first_slot
     for index, kind in enumerate(scalars):
         if kind == "z":

@@ -11,8 +11,8 @@ from .registry import ops
 def check_castable(op, source, target):
     """RuntimeError unless a result of type ``source`` may be written into ``target``."""
     if not dtypes.can_cast(source, target):
-        raise RuntimeError(f"result type {_scalar_name(source)} can't be cast to the desired output "
-                           f"type {_scalar_name(target)}")
+        raise RuntimeError(f"result type {_scalar_name(source)} can't be cast to the desired "
+                           f"output type {_scalar_name(target)}")
 
 
 def check_writable(op, tensor):
@@ -20,16 +20,16 @@ def check_writable(op, tensor):
     for size, stride in zip(tensor._shape, tensor._strides, strict=True):
         if stride == 0 and size > 1:
             raise RuntimeError(
-                f"unsupported operation: more than one element of the written-to tensor refers to a "
-                f"single memory location. Please clone() the tensor before performing the operation "
+                "unsupported operation: more than one element of the written-to tensor refers to a "
+                "single memory location. Please clone() the tensor before performing the operation "
                 f"({op}).")
 
 
 def overlap_error(op):
     """The error for outputs that overlap inputs in part."""
-    return RuntimeError("unsupported operation: some elements of the input tensor and the written-to "
-                        "tensor refer to a single memory location. Please clone() the tensor before "
-                        f"performing the operation ({op}).")
+    return RuntimeError("unsupported operation: some elements of the input tensor and the "
+                        "written-to tensor refer to a single memory location. Please clone() the "
+                        f"tensor before performing the operation ({op}).")
 
 
 def _span(tensor):
@@ -80,16 +80,17 @@ def prepare_out(op, out, shape, dtype, device):
     if tuple(out._shape) != tuple(shape):
         if base.numel(out):
             warnings.warn(
-                f"An output with one or more elements was resized since it had shape "
-                f"{list(out._shape)}, which does not match the required output shape {list(shape)}. "
-                "This behavior is deprecated, and in a future PyTorch release outputs will not be "
-                "resized unless they have zero elements.", stacklevel=4)
+                "An output with one or more elements was resized since it had shape "
+                f"{list(out._shape)}, which does not match the required output shape "
+                f"{list(shape)}. This behavior is deprecated, and in a future PyTorch release "
+                "outputs will not be resized unless they have zero elements.", stacklevel=4)
         out.resize_(shape)
     check_writable(op, out)
 
 
 def write_out(op, out, result):
-    """The ``out=`` form of an entry that computes a fresh ``result``: resize, copy, return ``out``."""
+    """The ``out=`` form of an entry that computes a fresh ``result``: resize, copy, return
+    ``out``."""
     prepare_out(op, out, result._shape, result.dtype, result._storage.device)
     copy_into(op, result, out)
     return out

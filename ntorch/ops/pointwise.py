@@ -31,9 +31,10 @@ def pointwise(signature, dtype=same, **flags):
     """Register a scalar function as the entry of ``signature``.
 
     ``Tensor`` and ``Operand`` (a tensor or a number) parameters take part in promotion and
-    broadcasting; ``Scalar`` parameters reach the expression in the compute type. ``dtype`` is a rule
-    of ``dtype_rules``; ``check(arguments, promoted)`` may refuse more (it sees dtypes and the types
-    of numbers; its verdict is kept for calls with the same). Number literals in the function take the compute type.
+    broadcasting; ``Scalar`` parameters reach the expression in the compute type. ``dtype`` is a
+    rule of ``dtype_rules``; ``check(arguments, promoted)`` may refuse more (it sees dtypes and the
+    types of numbers; its verdict is kept for calls with the same). Number literals in the function
+    take the compute type.
     """
     def attach(scalar):
         scalar.__scalar__ = True
@@ -81,14 +82,22 @@ class PointwiseEntry(Entry):
         flags.setdefault("inplace", True)
         flags.setdefault("out", True)
         super().__init__(signature, None, **flags)
-        self.host = _host(self)
         self.scalar, self.rule = scalar, rule
         self.doc = (scalar.__doc__ or "").strip()
         self.native_out = True
         self.elementwise = True
-        self.operands = tuple(p.kind in ("Tensor", "Operand") for p in self.schema.parameters)
         self.plans = {}
-        self.n_results = self.schema.n_results
+
+    def __getattr__(self, name):
+        if name == "host":
+            self.host = _host(self)
+        elif name == "operands":
+            self.operands = tuple(p.kind in ("Tensor", "Operand") for p in self.schema.parameters)
+        elif name == "n_results":
+            self.n_results = self.schema.n_results
+        else:
+            return super().__getattr__(name)
+        return self.__dict__[name]
 
     def _finish(self, key, arguments, slots):
         """Run the plan of ``key`` on operands at ``slots``; the first call makes it."""
@@ -127,7 +136,8 @@ class PointwiseEntry(Entry):
         return plan
 
     def _elsewhere(self, arguments):
-        """Operands that are not all on the CPU: meta results, or an error that names the devices."""
+        """Operands that are not all on the CPU: meta results, or an error that names the
+        devices."""
         devices = {a._storage.device for a in arguments if isinstance(a, TensorBase) and a._shape}
         devices = devices or {a._storage.device for a in arguments if isinstance(a, TensorBase)}
         if len(devices) > 1:
@@ -136,7 +146,8 @@ class PointwiseEntry(Entry):
                                "Move them with .to(device).")
         plan = self._plan(arguments, None, meta=True)
         kinds = plan.dtype if self.n_results > 1 else (plan.dtype,)
-        made = tuple(make(Storage(plan.nbytes, META), d, plan.shape, plan.strides, 0) for d in kinds)
+        made = tuple(make(Storage(plan.nbytes, META), d, plan.shape, plan.strides, 0)
+                     for d in kinds)
         return made if self.n_results > 1 else made[0]
 
     def _into(self, arguments, out):
@@ -205,7 +216,8 @@ class PointwiseEntry(Entry):
                           for k, s in enumerate(strides))
         flat = len(sizes) <= 1 and "A" not in layouts
         codes = tuple(d.code for d, _ in operands)
-        signature = loops.Signature(order, codes, len(inputs), kinds, compute.compute, layouts, flat,
+        signature = loops.Signature(order, codes, len(inputs), kinds, compute.compute, layouts,
+                                    flat,
                                     alias)
         result = self.rule(compute)[1]
         if compute.is_complex and not (isinstance(result, tuple) or result.is_complex):
@@ -279,7 +291,8 @@ def _wrapped(value):
 
 
 def _result_strides(shape, tensors):
-    """Row-major strides, or the permuted dense order that all full-size inputs share, as in torch."""
+    """Row-major strides, or the permuted dense order that all full-size inputs share, as in
+    torch."""
     full = [t for t in tensors if t._shape == shape]
     if not full or any(is_contiguous(t._shape, t._strides) for t in full):
         return contiguous_strides(shape)

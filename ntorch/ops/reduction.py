@@ -2,10 +2,10 @@
 
 An entry gives scalar functions; the loop nest around them is written here. The input is seen as
 rows (kept dimensions) by columns (reduced dimensions). Two kernels serve every layout: *along*
-reduces rows whose columns are adjacent, in vector lanes; *across* reduces columns that are far apart,
-keeping one accumulator per row and running over adjacent rows. Long reductions are cut into blocks
-of fixed size, whose partial results are combined in order: the same bits for any number of threads,
-and an error that grows with the number of blocks, not of elements.
+reduces rows whose columns are adjacent, in vector lanes; *across* reduces columns that are far
+apart, keeping one accumulator per row and running over adjacent rows. Long reductions are cut into
+blocks of fixed size, whose partial results are combined in order: the same bits for any number of
+threads, and an error that grows with the number of blocks, not of elements.
 """
 import math
 import re
@@ -121,7 +121,8 @@ class Plan:
             whole = blocks == 1 or n_rows >= 64
         geometry = []
         for dims in (rows, columns):
-            geometry += [len(dims), *(n for n, _ in reversed(dims)), *(s for _, s in reversed(dims))]
+            geometry += [len(dims), *(n for n, _ in reversed(dims)),
+                         *(s for _, s in reversed(dims))]
         target = self.result.code if whole else compute.compute
         templates = (_ACROSS, _ACROSS_PARTIAL) if across else (_ALONG, _ALONG_PARTIAL)
         kernel = _kernel(entry, templates[not whole], (source, target, compute.compute, unit))
@@ -133,7 +134,8 @@ class Plan:
         self.first = (kernel, slots, lines * blocks, max(1, GRAIN // (work * BLOCK)))
         self.partial = n_rows * blocks * dtypes.BY_CODE[compute.compute].itemsize
         step, row = (n_rows, 1) if across else (1, blocks)
-        combine = _kernel(entry, _COMBINE, (compute.compute, self.result.code, compute.compute, False))
+        combine = _kernel(entry, _COMBINE,
+                          (compute.compute, self.result.code, compute.compute, False))
         self.second = (combine, [blocks, step, row, count], n_rows, max(1, GRAIN // blocks))
 
     def run(self, tensor):
@@ -276,9 +278,9 @@ def body(args, begin, end):
         o[0] = <<finish(total, T(args[5]))>>
 """
 
-# The output row doubles as the accumulator when its type is the compute type; the partial form always
-# has that. Otherwise a block of lanes on the stack would be needed: results narrower than the compute
-# type go through the partial form and one combine.
+# The output row doubles as the accumulator when its type is the compute type; the partial form
+# always has that. Otherwise a block of lanes on the stack would be needed: results narrower than
+# the compute type go through the partial form and one combine.
 _ACROSS_LOOP = """
         for i in range(m):
             o[i] = zero
@@ -374,7 +376,8 @@ def _build(entry, template, key):
     text = text.replace("LOAD", _load(source_code, compute, "x[i]"))
     text = re.sub("<<(.*)>>", lambda found: _store(result_code, compute, found[1]), text)
     scope = {"T": stubs.T, "table_vector": stubs.table_vector, "mapped": mapped, "combine": combine,
-             "finish": finish, "identity": identity_of(entry.identity, compute), "__name__": "ntorch.generated",
+             "finish": finish, "identity": identity_of(entry.identity, compute),
+             "__name__": "ntorch.generated",
              "half_to_float": half.f16_to_f32, "bfloat16_to_float": half.bf16_to_f32,
              "float_to_half": half.f32_to_f16, "float_to_bfloat16": half.f32_to_bf16}
     for code in ("b1", "u1", "i1", "i2", "i4", "i8", "f4", "f8", "c8", "c16"):

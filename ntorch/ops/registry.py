@@ -12,8 +12,10 @@ from .schema import REQUIRED, parse
 MODULES = (
     "arithmetic", "compare", "logic", "exponential", "trigonometric", "special", "activation",
     "activation_smooth", "activation_public", "division",
-    "rounding", "complexes", "reductions", "norms", "views", "splitting", "copying", "factories", "creation", "random", "indexing",
-    "sorting", "scans", "movement", "contraction", "affine_products", "products", "linalg", "convolution", "pooling",
+    "rounding", "complexes", "reductions", "norms", "views", "splitting", "copying", "factories",
+    "creation", "random", "indexing",
+    "sorting", "scans", "movement", "contraction", "affine_products", "products", "linalg",
+    "convolution", "pooling",
     "normalization", "softmax", "embedding", "loss", "ctc", "recurrent", "optim", "attention",
 )
 _entries = {}
@@ -31,25 +33,50 @@ class Entry:
     def __init__(self, signature, host=None, *, inplace=False, method=True, namespace=None,
                  out=False, varargs=False, differentiable=True, composite=False, view=False,
                  inplace_only=False, aliases=()):
-        self.schema = parse(signature)
-        self.name = self.schema.name
-        self.host = host
+        self.signature = signature
+        self.name = signature.partition("(")[0]
+        if host is not None:
+            self.host = host
         self.inplace, self.method, self.namespace = inplace, method, namespace
         self.out = out or "out=None" in signature
         self.native_out = False         # whether host takes out= itself
         self.varargs, self.composite, self.view = varargs, composite, view
-        self.inplace_only = inplace_only    # foo_ with no out-of-place twin: writes its first argument
+        # foo_ with no out-of-place twin: writes its first argument
+        self.inplace_only = inplace_only
         self.differentiable = differentiable
         self.elementwise = False        # results align with inputs: gradients are summed to size
-        self.rules = {}
-        self.saves = None
         self.aliases = aliases
+        self._rules = []
+
+    def __getattr__(self, name):
+        # parsed at the first use: hundreds of entries are registered, few are called in a process
+        if name == "doc":
+            self.doc = inspect.getdoc(self.host)
+        elif name == "rules":
+            self.rules = self._checked_rules()
+        elif name in ("schema", "names", "tensor_positions", "converters"):
+            self._parse()
+        else:
+            raise AttributeError(name)
+        return self.__dict__[name]
+
+    def _parse(self):
+        self.schema = parse(self.signature)
         parameters = self.schema.parameters
         self.names = tuple(p.name for p in parameters)
         self.tensor_positions = tuple(i for i, p in enumerate(parameters) if p.is_tensor)
         self.converters = tuple((i, c) for i, p in enumerate(parameters)
                                 if (c := _converter(self.name, i, p)) is not None)
-        self.doc = inspect.getdoc(host) if host else None
+
+    def _checked_rules(self):
+        rules = {}
+        for names, rule in self._rules:
+            chosen = names or tuple(self.names[i] for i in self.tensor_positions)
+            for name in chosen:
+                if name not in self.names:
+                    raise ValueError(f"{self.name}: no input {name!r} for a gradient rule")
+            rules[chosen] = rule
+        return rules
 
     def gradient(self, *names):
         """Decorator: the gradient rule of the inputs ``names`` (all tensor inputs if none given).
@@ -61,11 +88,7 @@ class Entry:
         returns one gradient, or a tuple in the order of ``names``.
         """
         def attach(rule):
-            chosen = names or tuple(self.names[i] for i in self.tensor_positions)
-            for name in chosen:
-                if name not in self.names:
-                    raise ValueError(f"{self.name}: no input {name!r} for a gradient rule")
-            self.rules[chosen] = rule
+            self._rules.append((names, rule))
             return rule
         return attach
 
@@ -94,8 +117,8 @@ class Entry:
 
 
 def _type_error(op, position, parameter, wanted, value):
-    return TypeError(f"{op}(): argument '{parameter.public_name}' (position {position + 1}) must be "
-                     f"{wanted}, not {_type_name(value)}")
+    return TypeError(f"{op}(): argument '{parameter.public_name}' (position {position + 1}) must "
+                     f"be {wanted}, not {_type_name(value)}")
 
 
 def _type_name(value):
@@ -146,8 +169,8 @@ def _tensor_list(op, position, parameter):
             raise _type_error(op, position, parameter, "tuple of Tensors", value)
         for index, item in enumerate(value):
             if not isinstance(item, TensorBase) and not (item is None and parameter.optional):
-                raise TypeError(f"expected Tensor as element {index} in argument {position}, but got "
-                                f"{_type_name(item)}")
+                raise TypeError(f"expected Tensor as element {index} in argument {position}, but "
+                                f"got {_type_name(item)}")
         return tuple(value)
     return convert
 
@@ -165,7 +188,8 @@ def _plain(op, position, parameter):
         if kind == "int" and not isinstance(value, (bool, float, str)):
             if isinstance(value, TensorBase) or hasattr(value, "__index__"):
                 return integer(value, op, parameter.public_name)
-        elif kind == "float" and not isinstance(value, (str, bytes)) and hasattr(value, "__float__"):
+        elif kind == "float" and not isinstance(value, (str, bytes)) and hasattr(value,
+                                                                                 "__float__"):
             return float(value)
         elif kind == "bool" and isinstance(value, (int, bool)) or type(value).__name__ == "bool":
             return bool(value)

@@ -1,6 +1,7 @@
 """Signatures in torch's schema grammar, parsed once per entry.
 
-``name(Tensor self, int[2] kernel_size, *, float eps=1e-5, ScalarType? dtype=None) -> (Tensor, Tensor)``
+``name(Tensor self, int[2] kernel_size, *, float eps=1e-5, ScalarType? dtype=None) -> (Tensor,
+Tensor)``
 """
 import dataclasses
 import re
@@ -13,7 +14,8 @@ REQUIRED = object()
 
 @dataclasses.dataclass(frozen=True)
 class Parameter:
-    """One argument: ``kind`` is the schema type (``Tensor``, ``int``, ...), ``length`` of ``int[2]``."""
+    """One argument: ``kind`` is the schema type (``Tensor``, ``int``, ...), ``length`` of
+    ``int[2]``."""
     name: str
     kind: str
     is_list: bool = False

@@ -1,1 +1,2 @@
-"""The machine room: kernels are built, stored, loaded and launched here; memory and threads live here."""
+"""The machine room: kernels are built, stored, loaded and launched here; memory and threads live
+here."""

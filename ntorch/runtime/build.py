@@ -59,7 +59,8 @@ def boundscheck():
 
 @functools.cache
 def _environment():
-    """What decides machine code besides the kernel: versions, processor, the builder's own source."""
+    """What decides machine code besides the kernel: versions, processor, the builder's own
+    source."""
     folder = pathlib.Path(__file__).parent
     own = hashlib.sha256()
     for path in sorted(folder.glob("*intrinsics*.py")) + [

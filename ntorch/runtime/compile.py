@@ -26,7 +26,8 @@ FASTMATH = frozenset({"contract", "nsz"})
 def _options(reassoc, inline=False):
     from .build import boundscheck
     flags = set(FASTMATH) | ({"reassoc"} if reassoc else set())
-    return {"forceinline": inline, "fastmath": flags, "error_model": "numpy", "boundscheck": boundscheck(), "_nrt": False}
+    return {"forceinline": inline, "fastmath": flags, "error_model": "numpy",
+            "boundscheck": boundscheck(), "_nrt": False}
 
 
 def _real(T):
@@ -79,7 +80,8 @@ def _resolve(value, T, reassoc, inline=False):
 
 
 def _intrinsic(name):
-    """The compiled twin of a stub; the intrinsics live in ``intrinsics*.py`` and ``microkernel.py``."""
+    """The compiled twin of a stub; the intrinsics live in ``intrinsics*.py`` and
+    ``microkernel.py``."""
     import importlib
     for module in ("intrinsics", "intrinsics_pool", "microkernel"):
         try:

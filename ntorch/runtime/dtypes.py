@@ -11,9 +11,10 @@ BOOL, INT, FLOAT, COMPLEX = range(4)
 class dtype:
     """An element type.
 
-    Attributes: ``name``, ``itemsize`` (bytes), ``is_floating_point``, ``is_complex``, ``is_signed``,
-    ``code`` (kernel type code), ``compute`` (code that kernels calculate in), ``numpy`` (storage dtype),
-    ``category`` (bool < integer < floating < complex, the order of promotion).
+    Attributes: ``name``, ``itemsize`` (bytes), ``is_floating_point``, ``is_complex``,
+    ``is_signed``, ``code`` (kernel type code), ``compute`` (code that kernels calculate in),
+    ``numpy`` (storage dtype), ``category`` (bool < integer < floating < complex, the order of
+    promotion).
     """
 
     __slots__ = ("name", "code", "compute", "numpy", "itemsize", "category",
@@ -86,8 +87,9 @@ def from_numpy(numpy_dtype):
     found = _FROM_NUMPY.get(np.dtype(numpy_dtype).newbyteorder("="))
     if found is None:
         raise TypeError(
-            f"can't convert np.ndarray of type {numpy_dtype}. The only supported types are: float64, "
-            "float32, float16, complex64, complex128, int64, int32, int16, int8, uint8, and bool.")
+            f"can't convert np.ndarray of type {numpy_dtype}. The only supported types are: "
+            "float64, float32, float16, complex64, complex128, int64, int32, int16, int8, uint8, "
+            "and bool.")
     return found
 
 

@@ -61,7 +61,8 @@ def _c_strides(context, builder, arrty, shape):
 
 @intrinsic
 def table_array(typingctx, table, slot, kind):
-    """The array described by the slots from ``slot`` on: pointer, sizes and, if strided, strides."""
+    """The array described by the slots from ``slot`` on: pointer, sizes and, if strided,
+    strides."""
     arrty = _literal_kind(kind)
 
     def codegen(context, builder, signature, arguments):

@@ -1,4 +1,5 @@
-"""Run a kernel over a range: in the caller when the work is small, through the thread pool if not."""
+"""Run a kernel over a range: in the caller when the work is small, through the thread pool if
+not."""
 import functools
 import struct
 

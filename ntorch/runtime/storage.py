@@ -83,10 +83,21 @@ class Storage:
         ctypes.memmove(self.address, other.address, self._nbytes)
         return self
 
+    def __reduce__(self):
+        if self.device is META:
+            return Storage, (self._nbytes, META)
+        return _rebuild, (self.numpy().tobytes(),)
+
     @property
     def is_shared_memory(self):
         """Whether other processes see writes (``Tensor.share_memory_``)."""
         return False
+
+
+def _rebuild(data):
+    storage = Storage(len(data))
+    ctypes.memmove(storage.address, data, len(data))
+    return storage
 
 
 class _Borrowed:

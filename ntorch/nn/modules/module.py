@@ -244,10 +244,10 @@ class Module(Traversal, State, Conversion):
 
     def __getattr__(self, name):
         own = self.__dict__
-        for kind in ("_parameters", "_buffers", "_modules"):
-            held = own.get(kind)
-            if held is not None and name in held:
-                return held[name]
+        if "_modules" in own:           # else __init__ has not run yet
+            for held in (own["_parameters"], own["_modules"], own["_buffers"]):
+                if name in held:
+                    return held[name]
         raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
 
     def __setattr__(self, name, value):

@@ -1,4 +1,6 @@
-"""Helpers around modules: gradient clipping, packing, parameters as a vector, fusion."""
+"""Helpers around modules: gradient clipping, packing, parametrizations, fusion."""
+import importlib
+
 from . import rnn
 from .clip_grad import (
     clip_grad_norm,
@@ -15,9 +17,19 @@ from .fusion import (
     fuse_linear_bn_weights,
 )
 from .init import skip_init
+from .spectral_norm import remove_spectral_norm, spectral_norm
+from .weight_norm import remove_weight_norm, weight_norm
+
+
+def __getattr__(name):
+    if name in ("parametrizations", "parametrize"):       # they need the layers
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module 'ntorch.nn.utils' has no attribute '{name}'")
+
 
 __all__ = [
     "clip_grad_norm", "clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_",
     "fuse_conv_bn_eval", "fuse_conv_bn_weights", "fuse_linear_bn_eval", "fuse_linear_bn_weights",
-    "get_total_norm", "parameters_to_vector", "rnn", "skip_init", "vector_to_parameters",
+    "get_total_norm", "parameters_to_vector", "remove_spectral_norm", "remove_weight_norm", "rnn",
+    "skip_init", "spectral_norm", "vector_to_parameters", "weight_norm",
 ]

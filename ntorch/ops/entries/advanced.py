@@ -47,8 +47,8 @@ def _flags(tensor):
 def _nonzero(self):
     """The coordinates of the nonzero elements, one row each, in row-major order."""
     if self._storage.device is META:
-        raise NotImplementedError("nonzero(): the size of the result depends on the data, which a meta"
-                                  " tensor does not have")
+        raise NotImplementedError("nonzero(): the size of the result depends on the data, which a "
+                                  "meta tensor does not have")
     ndim = len(self._shape)
     positions = _true_positions(_flags(self))
     out = empty((numel(positions), ndim), dtypes.int64)
@@ -85,8 +85,8 @@ def argwhere(self):
 class Plan:
     """A decided advanced index: which dimensions, where the result goes, which positions.
 
-    ``dims`` are the indexed dimensions; if they are adjacent the indexed part of the result stands in
-    their place, else first. ``places`` are positions in the indexed dimensions seen as one.
+    ``dims`` are the indexed dimensions; if they are adjacent the indexed part of the result stands
+    in their place, else first. ``places`` are positions in the indexed dimensions seen as one.
     """
 
     __slots__ = ("dims", "adjacent", "shape", "places")
@@ -100,8 +100,8 @@ class Plan:
             self.shape = broadcast_shapes(*(index._shape for index in given))
         except RuntimeError:
             shapes = ", ".join(str(list(index._shape)) for index in given)
-            raise IndexError("shape mismatch: indexing tensors could not be broadcast together with "
-                             f"shapes {shapes}") from None
+            raise IndexError("shape mismatch: indexing tensors could not be broadcast together "
+                             f"with shapes {shapes}") from None
         self.places = self._positions(self_, given)
 
     def _positions(self, self_, given):
@@ -126,7 +126,8 @@ class Plan:
         return rest[:at] + self.dims + rest[at:], at
 
     def sizes(self, shape):
-        """(outer, n, inner) of a tensor of ``shape`` permuted by ``order``, and the result's shape."""
+        """(outer, n, inner) of a tensor of ``shape`` permuted by ``order``, and the result's
+        shape."""
         order, at = self.order(len(shape))
         moved = [shape[d] for d in order]
         before, after = moved[:at], moved[at + len(self.dims):]
@@ -142,7 +143,8 @@ class Plan:
 
 
 def _expanded(self_, indices):
-    """Indices with masks replaced by the coordinates of their true elements; IndexError if wrong."""
+    """Indices with masks replaced by the coordinates of their true elements; IndexError if
+    wrong."""
     found = []
     for place, index in enumerate(indices):
         if index is None:
@@ -151,8 +153,8 @@ def _expanded(self_, indices):
             for k, size in enumerate(index._shape):
                 have = self_._shape[len(found) + k] if len(found) + k < len(self_._shape) else None
                 if have is not None and have != size:
-                    raise IndexError(f"The shape of the mask {list(index._shape)} at index {place} does "
-                                     f"not match the shape of the indexed tensor "
+                    raise IndexError(f"The shape of the mask {list(index._shape)} at index {place} "
+                                     f"does not match the shape of the indexed tensor "
                                      f"{list(self_._shape)} at index {len(found) + k}")
             found += ops.unbind(ops._nonzero(index), 1)
         elif index.dtype in (dtypes.int64, dtypes.int32):
@@ -186,9 +188,11 @@ def _(grad, self, indices):
     return ops.index_put(zeros, indices, grad, True)
 
 
-@updating("index_put(Tensor self, Tensor?[] indices, Tensor values, bool accumulate=False) -> Tensor")
+@updating("index_put(Tensor self, Tensor?[] indices, Tensor values, bool accumulate=False) -> "
+          "Tensor")
 def index_put(self, indices, values, accumulate):
-    """``self`` with ``values``, broadcast, written at ``self[indices]``, or added if ``accumulate``.
+    """``self`` with ``values``, broadcast, written at ``self[indices]``, or added if
+    ``accumulate``.
 
     Of equal indices the last one wins, or all are added.
     """
@@ -255,8 +259,8 @@ def _fill_value(self, mask, value):
     _check_mask("masked_fill_", mask, "only supports boolean masks")
     if isinstance(value, TensorBase):
         if value._shape:
-            raise RuntimeError("masked_fill_ only supports a 0-dimensional value tensor, but got tensor "
-                               f"with {len(value._shape)} dimension(s).")
+            raise RuntimeError("masked_fill_ only supports a 0-dimensional value tensor, but got "
+                               f"tensor with {len(value._shape)} dimension(s).")
     if (value.dtype.is_complex if isinstance(value, TensorBase) else isinstance(value, complex)) \
             and not self.dtype.is_complex:
         raise RuntimeError("value cannot be converted to type "
@@ -292,8 +296,8 @@ def masked_select(self, mask):
     if mask.dtype is not dtypes.bool_:
         raise RuntimeError("masked_select: expected BoolTensor for mask")
     if self._storage.device is META:
-        raise NotImplementedError("masked_select(): the size of the result depends on the data, which "
-                                  "a meta tensor does not have")
+        raise NotImplementedError("masked_select(): the size of the result depends on the data, "
+                                  "which a meta tensor does not have")
     shape = broadcast_shapes(self._shape, mask._shape)
     positions = _true_positions(contiguous(ops.expand(mask, shape)))
     source = raw(contiguous(ops.expand(self, shape)))
@@ -362,8 +366,8 @@ def _check_positions(op, self, at):
                            f"{_scalar_name(at.dtype)}")
     n = numel(self)
     if n == 0 and numel(at):
-        raise IndexError(f"{op}(): tried to {'put elements into' if op == 'put_' else 'take from'} an "
-                         "empty tensor")
+        raise IndexError(f"{op}(): tried to {'put elements into' if op == 'put_' else 'take from'} "
+                         "an empty tensor")
     from ..grids import first_outside
     places = contiguous(at)
     bad = first_outside(places, -n, n)
@@ -397,12 +401,13 @@ def _(grad, self, index):
 def put(self, index, source, accumulate):  # noqa: F811
     """``self`` with ``source`` written (or added) at int64 positions of the flattened tensor."""
     if source.dtype is not self.dtype:
-        raise RuntimeError("put_(): self and source expected to have the same dtype, but got self.dtype"
-                           f" = {_scalar_name(self.dtype)} and source.dtype = "
+        raise RuntimeError("put_(): self and source expected to have the same dtype, but got "
+                           f"self.dtype = {_scalar_name(self.dtype)} and source.dtype = "
                            f"{_scalar_name(source.dtype)}")
     if numel(source) != numel(index):
-        raise IndexError("put_(): Expected source and index to have the same number of elements, but "
-                         f"got source.numel() = {numel(source)}, index.numel() = {numel(index)}")
+        raise IndexError("put_(): Expected source and index to have the same number of elements, "
+                         f"but got source.numel() = {numel(source)}, index.numel() = "
+                         f"{numel(index)}")
     places = _check_positions("put_", self, index)
     values = reshaped(contiguous(source), (1, numel(source), 1))
     mode = ("amax" if self.dtype is dtypes.bool_ else "sum") if accumulate else "set"

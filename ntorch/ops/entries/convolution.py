@@ -54,15 +54,16 @@ def _(grad, input, weight, stride, padding, dilation, groups, needs):
         ops.sum(grad, (0, *range(2, len(grad._shape)))) if needs["bias"] else None)
 
 
-@structured("_conv_input(Tensor grad_output, Tensor weight, Tensor? bias, int[] image, int[] stride, "
-            "int[] padding, int[] dilation, int groups) -> Tensor", method=False)
+@structured("_conv_input(Tensor grad_output, Tensor weight, Tensor? bias, int[] image, int[] "
+            "stride, int[] padding, int[] dilation, int groups) -> Tensor", method=False)
 def _conv_input(grad_output, weight, bias, image, stride, padding, dilation, groups):
     """The adjoint of ``_convolution`` in its input, whose sizes are ``image``; transposed
     convolution."""
     kernel = weight._shape[2:]
     shape = Size((grad_output._shape[0], weight._shape[1] * groups, *image))
     geometry = geometry_of(image, kernel, grad_output._shape[2:], stride, padding, dilation)
-    return ops.reshape(host.input_gradient(_five(grad_output), _five(weight), bias, geometry, groups), shape)
+    return ops.reshape(host.input_gradient(_five(grad_output), _five(weight), bias, geometry,
+                                           groups), shape)
 
 
 _conv_input.backward_name = "ConvolutionBackward0"
@@ -76,19 +77,21 @@ def _(grad, grad_output, weight, stride, padding, dilation, groups, needs):
         for d in range(2, len(sizes)):         # rows that output_padding added see no filter
             found = ops.narrow(found, d, 0, sizes[d])
     return (found,
-            ops._conv_weight(grad, grad_output, weight._shape[2:], stride, padding, dilation, groups)
+            ops._conv_weight(grad, grad_output, weight._shape[2:], stride, padding, dilation,
+                             groups)
             if needs["weight"] else None,
             ops.sum(grad, (0, *range(2, len(grad._shape)))) if needs["bias"] else None)
 
 
-@structured("_conv_weight(Tensor input, Tensor grad_output, int[] kernel, int[] stride, int[] padding, "
-            "int[] dilation, int groups) -> Tensor", method=False)
+@structured("_conv_weight(Tensor input, Tensor grad_output, int[] kernel, int[] stride, int[] "
+            "padding, int[] dilation, int groups) -> Tensor", method=False)
 def _conv_weight(input, grad_output, kernel, stride, padding, dilation, groups):
     """The gradient of ``_convolution`` in its weight, whose sizes are ``kernel``."""
     shape = Size((grad_output._shape[1], input._shape[1] // groups, *kernel))
     geometry = geometry_of(input._shape[2:], kernel, grad_output._shape[2:], stride, padding,
                            dilation)
-    return ops.reshape(host.weight_gradient(_five(input), _five(grad_output), geometry, groups), shape)
+    return ops.reshape(host.weight_gradient(_five(input), _five(grad_output), geometry, groups),
+                       shape)
 
 
 @_conv_weight.gradient("input", "grad_output")
@@ -98,14 +101,15 @@ def _(grad, input, grad_output, stride, padding, dilation, groups, needs):
         found = ops._convolution(input, grad, None, stride, padding, dilation, groups)
         for d in range(2, len(grad_output._shape)):
             found = ops.narrow(found, d, 0, grad_output._shape[d])
-    return (ops._conv_input(grad_output, grad, None, input._shape[2:], stride, padding, dilation, groups)
+    return (ops._conv_input(grad_output, grad, None, input._shape[2:], stride, padding, dilation,
+                            groups)
             if needs["input"] else None, found)
 
 
 def _check_types(op, input, weight, bias):
     if input.dtype is not weight.dtype:
-        raise RuntimeError(f"Input type ({input.type()}) and weight type ({weight.type()}) should be the"
-                           " same: convert one with .to(dtype)")
+        raise RuntimeError(f"Input type ({input.type()}) and weight type ({weight.type()}) should "
+                           "be the same: convert one with .to(dtype)")
     if bias is not None and bias.dtype is not input.dtype:
         raise RuntimeError(f"Input type ({_scalar_name(input.dtype)}) and bias type "
                            f"({_scalar_name(bias.dtype)}) should be the same")
@@ -116,11 +120,11 @@ def _check_types(op, input, weight, bias):
 def _check(op, input, weight, bias, stride, padding, dilation, groups, transposed, nd):
     """torch's checks of a convolution's arguments."""
     if len(input._shape) not in (nd + 1, nd + 2):
-        raise RuntimeError(f"Expected {nd + 1}D (unbatched) or {nd + 2}D (batched) input to {op}, but "
-                           f"got input of size: {list(input._shape)}")
+        raise RuntimeError(f"Expected {nd + 1}D (unbatched) or {nd + 2}D (batched) input to {op}, "
+                           f"but got input of size: {list(input._shape)}")
     if len(weight._shape) != nd + 2:
-        raise RuntimeError(f"{op}: expected weight to have {nd + 2} dimensions, but got weight of size: "
-                           f"{list(weight._shape)}")
+        raise RuntimeError(f"{op}: expected weight to have {nd + 2} dimensions, but got weight of "
+                           f"size: {list(weight._shape)}")
     if groups <= 0:
         raise RuntimeError("non-positive groups is not supported")
     if min(stride) <= 0:
@@ -137,27 +141,29 @@ def _check(op, input, weight, bias, stride, padding, dilation, groups, transpose
                            f"dimension 0, but got weight of size {list(weight._shape)} instead")
     if channels != expected:
         kind = f"transposed={1 if transposed else 0}, " if transposed else ""
-        raise RuntimeError(f"Given {kind}groups={groups}, weight of size {list(weight._shape)}, expected "
-                           f"input{list(input._shape)} to have {expected} channels, but got {channels} "
-                           "channels instead")
+        raise RuntimeError(f"Given {kind}groups={groups}, weight of size {list(weight._shape)}, "
+                           f"expected input{list(input._shape)} to have {expected} channels, but "
+                           f"got {channels} channels instead")
     filters = weight._shape[1] * groups if transposed else weight._shape[0]
     if bias is not None and tuple(bias._shape) != (filters,):
         raise RuntimeError(f"Given {'transposed=1, ' if transposed else ''}weight of size "
-                           f"{list(weight._shape)}, expected bias to be 1-dimensional with {filters} "
-                           f"elements, but got bias of size {list(bias._shape)} instead")
+                           f"{list(weight._shape)}, expected bias to be 1-dimensional with "
+                           f"{filters} elements, but got bias of size {list(bias._shape)} instead")
 
 
 def _check_fits(image, kernel, padding, dilation):
     padded = [i + 2 * p for i, p in zip(image, padding, strict=True)]
     reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
     if any(p < r for p, r in zip(padded, reach, strict=True)) or 0 in kernel:
-        raise RuntimeError(f"Calculated padded input size per channel: ({' x '.join(map(str, padded))}). "
-                           f"Kernel size: ({' x '.join(map(str, reach))}). Kernel size can't be greater "
-                           "than actual input size")
+        raise RuntimeError("Calculated padded input size per channel: "
+                           f"({' x '.join(map(str, padded))}). Kernel size: "
+                           f"({' x '.join(map(str, reach))}). Kernel size can't be greater than "
+                           "actual input size")
 
 
 def _same_padding(input, weight, stride, dilation, nd):
-    """Padding for ``padding='same'``: the input, padded where the amount is odd, and the even part."""
+    """Padding for ``padding='same'``: the input, padded where the amount is odd, and the even
+    part."""
     if any(s != 1 for s in stride):
         raise RuntimeError("padding='same' is not supported for strided convolutions")
     total = [d * (k - 1) for k, d in zip(weight._shape[2:], dilation, strict=True)]
@@ -174,11 +180,13 @@ def _spatial(value, nd, op, name):
         if len(value) == 1:
             return (int(value[0]),) * nd
         if len(value) != nd:
-            raise RuntimeError(f"expected {name} to be a single integer value or a list of {nd} values to "
-                               f"match the convolution dimensions, but got {name}={list(value)}")
+            raise RuntimeError(f"expected {name} to be a single integer value or a list of {nd} "
+                               "values to match the convolution dimensions, but got "
+                               f"{name}={list(value)}")
         return tuple(int(v) for v in value)
     if not hasattr(value, "__index__"):
-        raise TypeError(f"{op}(): argument '{name}' must be tuple of ints, not {type(value).__name__}")
+        raise TypeError(f"{op}(): argument '{name}' must be tuple of ints, not "
+                        f"{type(value).__name__}")
     return (int(value),) * nd
 
 
@@ -186,7 +194,8 @@ def _conv(nd):
     op = f"conv{nd}d"
 
     def conv(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
-        stride, dilation = _spatial(stride, nd, op, "stride"), _spatial(dilation, nd, op, "dilation")
+        stride, dilation = _spatial(stride, nd, op, "stride"), _spatial(dilation, nd, op,
+                                                                        "dilation")
         if isinstance(padding, str):
             if padding not in ("same", "valid"):
                 raise RuntimeError(f"Invalid padding string: '{padding}'")
@@ -203,9 +212,11 @@ def _conv(nd):
         return ops.squeeze(out, 0) if alone else out
     conv.__name__ = op
     conv.__doc__ = (
-        f"Cross-correlation over {nd} spatial dimension{'s' if nd > 1 else ''}: input (N, C, ...) or "
+        f"Cross-correlation over {nd} spatial dimension{'s' if nd > 1 else ''}: input (N, C, ...) "
+        f"or "
         "(C, ...), weight (O, C / groups, ...), bias (O).\n\n``out[n, o, p] = bias[o] + sum_{c, t} "
-        "weight[o, c, t] input[n, c, p stride + t dilation - padding]``. ``padding`` may be 'same' or "
+        "weight[o, c, t] input[n, c, p stride + t dilation - padding]``. ``padding`` may be 'same' "
+        "or "
         "'valid'. RuntimeError for sizes that do not fit.")
     return overloaded(op, method=False, namespace="nn.functional")(conv)
 
@@ -223,23 +234,24 @@ def _conv_transpose(nd):
             raise RuntimeError("negative output_padding is not supported")
         for e, s, d in zip(extra, stride, dilation, strict=True):
             if e >= s and e >= d:
-                raise RuntimeError("output padding must be smaller than either stride or dilation, but "
-                                   f"got output_padding: {list(extra)}, stride: {list(stride)}, "
-                                   f"dilation: {list(dilation)}")
+                raise RuntimeError("output padding must be smaller than either stride or dilation, "
+                                   f"but got output_padding: {list(extra)}, stride: "
+                                   f"{list(stride)}, dilation: {list(dilation)}")
         image = tuple((i - 1) * s - 2 * p + d * (k - 1) + e + 1 for i, s, p, d, k, e in zip(
             input._shape[-nd:], stride, padding, dilation, weight._shape[2:], extra, strict=True))
         if min(image) < 0 or 0 in weight._shape[2:]:
-            raise RuntimeError(f"Given input size per channel: {tuple(input._shape[-nd:])}. Calculated "
-                               f"output size per channel: {image}. Output size is too small")
+            raise RuntimeError(f"Given input size per channel: {tuple(input._shape[-nd:])}. "
+                               f"Calculated output size per channel: {image}. Output size is too "
+                               "small")
         alone = len(input._shape) == nd + 1
         batch = ops.unsqueeze(input, 0) if alone else input
         out = ops._conv_input(batch, weight, bias, image, stride, padding, dilation, groups)
         return ops.squeeze(out, 0) if alone else out
     conv_transpose.__name__ = op
     conv_transpose.__doc__ = (
-        f"Transposed convolution over {nd} spatial dimension{'s' if nd > 1 else ''}: the gradient of "
-        f"``conv{nd}d`` in its input. input (N, C, ...), weight (C, O / groups, ...), bias (O); sizes "
-        "``(i - 1) stride - 2 padding + dilation (k - 1) + output_padding + 1``.")
+        f"Transposed convolution over {nd} spatial dimension{'s' if nd > 1 else ''}: the gradient "
+        f"of ``conv{nd}d`` in its input. input (N, C, ...), weight (C, O / groups, ...), bias (O); "
+        "sizes ``(i - 1) stride - 2 padding + dilation (k - 1) + output_padding + 1``.")
     return overloaded(op, method=False, namespace="nn.functional")(conv_transpose)
 
 
@@ -249,7 +261,8 @@ for _nd in (1, 2, 3):
 
 
 @composite("convolution(Tensor input, Tensor weight, Tensor? bias, int[] stride, int[] padding, "
-           "int[] dilation, bool transposed, int[] output_padding, int groups) -> Tensor", method=False)
+           "int[] dilation, bool transposed, int[] output_padding, int groups) -> Tensor",
+               method=False)
 def convolution(input, weight, bias, stride, padding, dilation, transposed, output_padding, groups):
     """Convolution or transposed convolution, by the number of dimensions of ``weight``."""
     nd = len(weight._shape) - 2

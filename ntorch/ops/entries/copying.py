@@ -57,8 +57,8 @@ def copy_(self, src, non_blocking):
         raise TypeError(f"copy_(): argument 'other' (position 1) must be Tensor, not "
                         f"{type(src).__name__}")
     if tuple(broadcast_shapes(self._shape, src._shape)) != tuple(self._shape):
-        raise RuntimeError(f"output with shape {list(self._shape)} doesn't match the broadcast shape "
-                           f"{list(broadcast_shapes(self._shape, src._shape))}")
+        raise RuntimeError(f"output with shape {list(self._shape)} doesn't match the broadcast "
+                           f"shape {list(broadcast_shapes(self._shape, src._shape))}")
     return write(self, src)
 
 
@@ -81,8 +81,8 @@ def fill_(self, value):
                                f"{len(value._shape)} dimensions.")
         return write(self, value)
     if isinstance(value, complex) and not self.dtype.is_complex:
-        raise RuntimeError("value cannot be converted to type without overflow: "
-                           f"{value} to {self.dtype}")
+        raise RuntimeError(f"value cannot be converted to type without overflow: {value} to "
+                           f"{self.dtype}")
     if self._storage.device is not META and numel(self):
         CONSTANT._into((_fits(value, self.dtype),), self)
     return self

@@ -43,8 +43,8 @@ def _arange_arguments(arguments, start, end, step):
     given = dict(zip({1: ("end",), 2: ("start", "end"), 3: ("start", "end", "step")}.get(
         len(arguments), ()), arguments, strict=False))
     if len(arguments) > 3 or (not given and end is None):
-        raise TypeError("arange() received an invalid combination of arguments: expected arange(end), "
-                        "arange(start, end) or arange(start, end, step)")
+        raise TypeError("arange() received an invalid combination of arguments: expected "
+                        "arange(end), arange(start, end) or arange(start, end, step)")
     if "start" not in given and start is None and "end" in given and end is not None:
         given = {"start": given["end"]}         # arange(1, end=5)
     pick = lambda name, value, default: _number(  # noqa: E731
@@ -119,8 +119,8 @@ def _check_steps(op, steps):
 
 
 def _spaced(start, end, steps, dtype):
-    """``steps`` numbers from ``start`` to ``end``: from the left in the first half, from the right in
-    the second, so that both ends are exact. A NumPy array of the dtype's wide kind."""
+    """``steps`` numbers from ``start`` to ``end``: from the left in the first half, from the right
+    in the second, so that both ends are exact. A NumPy array of the dtype's wide kind."""
     kind = np.complex128 if dtype.is_complex else np.float64
     if dtype is dtypes.float32 or dtype.is_half:
         kind = np.float32
@@ -220,8 +220,8 @@ def _triangle_indices(name, upper):
         keep = (c - r >= offset) if upper else (c - r <= offset)
         return _from_values(np.stack([r[keep], c[keep]]), dtype or dtypes.int64, device)
     indices.__name__ = name
-    indices.__doc__ = (f"Coordinates (2, count) of the {'upper' if upper else 'lower'} triangle of a "
-                       "``row`` by ``col`` matrix, row by row.")
+    indices.__doc__ = (f"Coordinates (2, count) of the {'upper' if upper else 'lower'} triangle of "
+                       "a ``row`` by ``col`` matrix, row by row.")
     overloaded(name, method=False)(indices)
 
 

@@ -34,7 +34,8 @@ def _embedding_bag(weight, indices, offsets, mode, per_sample_weights, padding_i
     else:
         run(kernels.bag_sums,
             [("C", table), ("C", index), ("C", offsets),
-             ("C", parameter(per_sample_weights, table)), ("i", padding_idx), ("i", mode), ("C", out), ("C", size)], n=bags, grain=task)
+             ("C", parameter(per_sample_weights, table)), ("i", padding_idx), ("i", mode),
+             ("C", out), ("C", size)], n=bags, grain=task)
     return as_dtype(out, weight.dtype), size, chosen
 
 

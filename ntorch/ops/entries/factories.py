@@ -26,8 +26,8 @@ def sizes_of(op, size, keywords=()):
         size = size[0]
     for position, value in enumerate(size):
         if isinstance(value, (float, str, bool)) and not isinstance(value, numbers.Integral):
-            raise TypeError(f"{op}(): argument 'size' (position 1) must be tuple of ints, but found "
-                            f"element of type {type(value).__name__} at pos {position}")
+            raise TypeError(f"{op}(): argument 'size' (position 1) must be tuple of ints, but "
+                            f"found element of type {type(value).__name__} at pos {position}")
     return Size(integer(v, op, "size") for v in size)
 
 
@@ -117,7 +117,8 @@ _like("full_like", lambda t, fill_value: ops.fill_(t, fill_value))
 
 
 def _new(name, function):
-    def new(self, *size, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False,
+    def new(self, *size, dtype=None, device=None, requires_grad=False, layout=None,
+            pin_memory=False,
             **keywords):
         shape = sizes_of(name, size or (keywords.pop("size", ()),))
         result = empty(shape, check_dtype(name, dtype) or self.dtype,
@@ -187,12 +188,12 @@ def from_numpy(ndarray):
         raise ValueError("given numpy array has byte order different from the native byte order. "
                          "Conversion between byte orders is currently not supported.")
     if any(s < 0 for s in ndarray.strides):
-        raise ValueError("At least one stride in the given numpy array is negative, and tensors with "
-                         "negative strides are not currently supported. (You can probably work around "
-                         "this by making a copy of your array  with array.copy().) ")
+        raise ValueError("At least one stride in the given numpy array is negative, and tensors "
+                         "with negative strides are not currently supported. (You can probably "
+                         "work around this by making a copy of your array  with array.copy().) ")
     if any(s % ndarray.itemsize for s in ndarray.strides):
-        raise ValueError("given numpy array strides not a multiple of the element byte size. Copy the "
-                         "numpy array to reallocate the memory.")
+        raise ValueError("given numpy array strides not a multiple of the element byte size. Copy "
+                         "the numpy array to reallocate the memory.")
     strides = tuple(s // ndarray.itemsize for s in ndarray.strides)
     span = sum((n - 1) * s for n, s in zip(ndarray.shape, strides, strict=True)) + 1
     storage = Storage.borrow(ndarray.ctypes.data, 0 if 0 in ndarray.shape else

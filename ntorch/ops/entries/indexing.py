@@ -1,4 +1,5 @@
-"""Reading and writing along one dimension by index: gather, scatter, index_select, index_add, ..."""
+"""Reading and writing along one dimension by index: gather, scatter, index_select, index_add,
+..."""
 import math
 
 from ...kernels import indexing as kernels
@@ -39,10 +40,11 @@ def _same_device(op, *tensors):
                            + " and ".join(str(t._storage.device) for t in tensors))
 
 
-@structured("gather(Tensor self, int dim, Tensor index, *, bool sparse_grad=False, Tensor? out=None)"
-            " -> Tensor")
+@structured("gather(Tensor self, int dim, Tensor index, *, bool sparse_grad=False, Tensor? "
+            "out=None) -> Tensor")
 def gather(self, dim, index, sparse_grad):
-    """``out[i][j][k] = self[index[i][j][k]][j][k]`` for ``dim`` 0, and so on: the shape of ``index``.
+    """``out[i][j][k] = self[index[i][j][k]][j][k]`` for ``dim`` 0, and so on: the shape of
+    ``index``.
 
     ``index`` (int32, int64) has as many dimensions as ``self`` and no larger sizes, ``dim`` apart.
     RuntimeError for an index outside ``[0, size)``.
@@ -103,8 +105,9 @@ def _check_scatter(op, self, d, index, src):
     for k, n in enumerate(index._shape):
         if n > src._shape[k] or (k != d and n > self._shape[k]):
             raise RuntimeError(
-                f"Expected index {list(index._shape)} to be no larger than self {list(self._shape)} "
-                f"apart from dimension {d} and to be no larger size than src {list(src._shape)}")
+                f"Expected index {list(index._shape)} to be no larger than self "
+                f"{list(self._shape)} apart from dimension {d} and to be no larger size than src "
+                f"{list(src._shape)}")
 
 
 _KERNELS = {"set": kernels.scatter_set, "sum": kernels.scatter_add, "prod": kernels.scatter_multiply,
@@ -185,7 +188,8 @@ def _(grad, dim, index):
     return ops.scatter(grad, dim, index, 0)
 
 
-@updating("scatter_add(Tensor self, int dim, Tensor index, Tensor src, *, Tensor? out=None) -> Tensor")
+@updating("scatter_add(Tensor self, int dim, Tensor index, Tensor src, *, Tensor? out=None) -> "
+          "Tensor")
 def scatter_add(self, dim, index, src):
     """``self`` with ``src`` added where ``index`` says: ``self[index[i][j]][j] += src[i][j]``."""
     return _scatter("scatter", self, dim, index, src, "sum")
@@ -287,8 +291,8 @@ def scatter_reduce_(self, dim, index, src, reduce, include_self):
 @composite("index_reduce(Tensor self, int dim, Tensor index, Tensor source, str reduce, *, "
            "bool include_self=True, Tensor? out=None) -> Tensor")
 def index_reduce(self, dim, index, source, reduce, include_self):
-    """``self`` with the slices of ``source`` combined into those that ``index`` names: ``reduce`` is
-    "prod", "mean", "amax" or "amin"."""
+    """``self`` with the slices of ``source`` combined into those that ``index`` names: ``reduce``
+    is "prod", "mean", "amax" or "amin"."""
     if reduce not in ("prod", "mean", "amax", "amin"):
         raise RuntimeError("reduce argument must be either prod, mean, amax or amin, got "
                            f"{reduce}")
@@ -329,8 +333,8 @@ def _overloaded_scatter(suffix):
         return getattr(ops, "_scatter_reduced" + suffix)(input, dim, index, value, "prod", **keywords)
     scatter.__name__ = "scatter" + suffix
     scatter.__doc__ = ("``input`` with ``src`` (a tensor or a number) written along ``dim`` where "
-                       "``index`` says: ``out[index[i][j]][j] = src[i][j]`` for ``dim`` 0. RuntimeError"
-                       " for an index outside ``[0, size)``.")
+                       "``index`` says: ``out[index[i][j]][j] = src[i][j]`` for ``dim`` 0. "
+                       "RuntimeError for an index outside ``[0, size)``.")
     overloaded("scatter" + suffix)(scatter)
 
 
@@ -410,7 +414,8 @@ _ROWS = {"set": kernels.rows_set, "sum": kernels.rows_add, "prod": kernels.rows_
 
 
 def write_rows(target, d, places, values, mode):
-    """Combine the slices of contiguous ``values`` into those of ``target`` that ``places`` names."""
+    """Combine the slices of contiguous ``values`` into those of ``target`` that ``places``
+    names."""
     source = raw(values) if mode == "set" else calculable(values)
     into = grid(raw(target) if mode == "set" else target, d)
     from ..grids import reshaped
@@ -441,7 +446,8 @@ def _check_slices(op, self, d, index, source, error=RuntimeError):
 @updating("index_add(Tensor self, int dim, Tensor index, Tensor source, *, Scalar alpha=1, "
           "Tensor? out=None) -> Tensor")
 def index_add(self, dim, index, source, alpha):
-    """``self`` with ``alpha`` times the slices of ``source`` added to those that ``index`` names."""
+    """``self`` with ``alpha`` times the slices of ``source`` added to those that ``index``
+    names."""
     d = wrap_dim(dim, len(self._shape), "index_add")
     if source.dtype is not self.dtype:
         raise RuntimeError(f"index_add_(): self ({_scalar_name(self.dtype)}) and source "
@@ -469,8 +475,8 @@ def index_copy(self, dim, index, source):
     """``self`` with the slices of ``source`` in place of those that ``index`` names."""
     d = wrap_dim(dim, len(self._shape), "index_copy")
     if source.dtype is not self.dtype:
-        raise RuntimeError("index_copy_(): self and source expected to have the same dtype, but got "
-                           f"(self) {_scalar_name(self.dtype)} and (source) "
+        raise RuntimeError("index_copy_(): self and source expected to have the same dtype, but "
+                           f"got (self) {_scalar_name(self.dtype)} and (source) "
                            f"{_scalar_name(source.dtype)}")
     _check_slices("index_copy", self, d, index, source, IndexError)
     return _rows("index_copy", self, dim, index, source, "set", IndexError, name="index_copy_(): ")
@@ -496,8 +502,8 @@ def index_fill(self, dim, index, value):
         raise RuntimeError("Index has to be a vector/scalar")
     if isinstance(value, TensorBase):
         if value._shape:
-            raise RuntimeError("index_fill_ only supports a 0-dimensional value tensor, but got tensor "
-                               f"with {len(value._shape)} dimension(s).")
+            raise RuntimeError("index_fill_ only supports a 0-dimensional value tensor, but got "
+                               f"tensor with {len(value._shape)} dimension(s).")
     if (value.dtype.is_complex if isinstance(value, TensorBase) else isinstance(value, complex)) \
             and not self.dtype.is_complex:
         raise RuntimeError("index_fill_(): Converting complex Scalar to non-complex type is not "
@@ -531,9 +537,11 @@ def _(grad, dim, index):
     return ops.sum(grad * chosen)
 
 
-@composite("take_along_dim(Tensor self, Tensor indices, int? dim=None, *, Tensor? out=None) -> Tensor")
+@composite("take_along_dim(Tensor self, Tensor indices, int? dim=None, *, Tensor? out=None) -> "
+           "Tensor")
 def take_along_dim(self, indices, dim):
-    """``gather`` with the other dimensions broadcast; over the flattened tensor if ``dim`` is None."""
+    """``gather`` with the other dimensions broadcast; over the flattened tensor if ``dim`` is
+    None."""
     if indices.dtype not in (dtypes.int64, dtypes.int32):
         raise RuntimeError("torch.take_along_dim(): dtype of indices should be Long but got "
                            + _scalar_name(indices.dtype))
@@ -541,9 +549,9 @@ def take_along_dim(self, indices, dim):
         self, indices, dim = ops.reshape(self, (-1,)), ops.reshape(indices, (-1,)), 0
     if len(self._shape) != len(indices._shape):
         raise RuntimeError(
-            "torch.take_along_dim(): input and indices should have the same number of dimensions, but "
-            f"got {len(self._shape)} dimensions for input, and {len(indices._shape)} dimensions for "
-            "indices")
+            "torch.take_along_dim(): input and indices should have the same number of dimensions, "
+            f"but got {len(self._shape)} dimensions for input, and {len(indices._shape)} "
+            "dimensions for indices")
     from ..base import broadcast_shapes
     d = wrap_dim(dim, len(self._shape), "take_along_dim")
     rest = broadcast_shapes([1 if k == d else n for k, n in enumerate(self._shape)],

@@ -28,8 +28,8 @@ def _check_cat(tensors, dim):
         for k, (size, want) in enumerate(zip(tensor._shape, first, strict=True)):
             if k != d and size != want:
                 raise RuntimeError(
-                    f"Sizes of tensors must match except in dimension {d}. Expected size {want} but "
-                    f"got size {size} for tensor number {position} in the list.")
+                    f"Sizes of tensors must match except in dimension {d}. Expected size {want} "
+                    f"but got size {size} for tensor number {position} in the list.")
     return used, d
 
 
@@ -72,8 +72,8 @@ def _join(name, doc, build):
     def join(tensors, dim=0, *, out=None, **keywords):
         dim = keywords.get("axis", dim)
         if isinstance(tensors, TensorBase):
-            raise TypeError(f"{name}(): argument 'tensors' (position 1) must be tuple of Tensors, not "
-                            "Tensor")
+            raise TypeError(f"{name}(): argument 'tensors' (position 1) must be tuple of Tensors, "
+                            "not Tensor")
         result = build(tuple(tensors), dim)
         return result if out is None else write_out(name, out, result, tensors)
     join.__name__, join.__doc__ = name, doc
@@ -126,8 +126,8 @@ for _ndim in (1, 2, 3):
 def _stack_family(name, ndim, dim_of, doc, aliases=()):
     def join(tensors, *, out=None):
         if isinstance(tensors, TensorBase):
-            raise TypeError(f"{name}(): argument 'tensors' (position 1) must be tuple of Tensors, not "
-                            "Tensor")
+            raise TypeError(f"{name}(): argument 'tensors' (position 1) must be tuple of Tensors, "
+                            "not Tensor")
         if not tensors:
             raise RuntimeError(f"{name} expects a non-empty TensorList")
         made = [_at_least(t, ndim) for t in tensors]
@@ -139,7 +139,8 @@ def _stack_family(name, ndim, dim_of, doc, aliases=()):
 
 _stack_family("hstack", 1, lambda t: 0 if len(t._shape) == 1 else 1,
               "Tensors joined along the second dimension, vectors along the first.")
-_stack_family("vstack", 2, lambda t: 0, "Tensors joined along the first dimension, vectors as rows.",
+_stack_family("vstack", 2, lambda t: 0, "Tensors joined along the first dimension, vectors as "
+                                        "rows.",
               ("row_stack",))
 _stack_family("dstack", 3, lambda t: 2, "Tensors joined along the third dimension.")
 
@@ -206,7 +207,8 @@ def roll(self, shifts, dims):
     if not dims and len(shifts) == 1:
         return ops.reshape(ops.roll(ops.reshape(self, (-1,)), shifts, (0,)), self._shape)
     if len(shifts) != len(dims):
-        raise RuntimeError(f"shifts and dimensions must align. shifts: {len(shifts)}, dims:{len(dims)}")
+        raise RuntimeError(f"shifts and dimensions must align. shifts: {len(shifts)}, "
+                           f"dims:{len(dims)}")
     if not self._shape:
         raise IndexError("Dimension specified as 0 but tensor has no dimensions")
     if not numel(self):
@@ -225,7 +227,8 @@ def roll(self, shifts, dims):
 
 @composite("rot90(Tensor self, int k=1, int[] dims=[0, 1]) -> Tensor")
 def rot90(self, k, dims):
-    """Rotation by ``k`` quarter turns in the plane of two dimensions, from the first to the second."""
+    """Rotation by ``k`` quarter turns in the plane of two dimensions, from the first to the
+    second."""
     ndim = len(self._shape)
     if len(dims) != 2:
         raise RuntimeError(f"expected total rotation dims == 2, but got dims = {len(dims)}")
@@ -324,8 +327,8 @@ def _triangle(name, upper):
         run(kernels.triangle, [("C", reshaped(raw(source), shape)), ("C", reshaped(raw(out), shape)),
                                ("i", diagonal), ("i", upper)], shape[0] * rows, rows_grain(columns))
         return out
-    triangle.doc = (f"The part of each matrix on and {words} a diagonal (0: the main one, positive: "
-                    "above it), zero elsewhere.")
+    triangle.doc = (f"The part of each matrix on and {words} a diagonal (0: the main one, "
+                    "positive: above it), zero elsewhere.")
     triangle.gradient("self")(lambda grad, diagonal: getattr(ops, name)(grad, diagonal))
 
 
@@ -375,7 +378,8 @@ def _scattered(self, src, view):
     return result
 
 
-@composite("diagonal_scatter(Tensor self, Tensor src, int offset=0, int dim1=0, int dim2=1) -> Tensor")
+@composite("diagonal_scatter(Tensor self, Tensor src, int offset=0, int dim1=0, int dim2=1) -> "
+           "Tensor")
 def diagonal_scatter(self, src, offset, dim1, dim2):
     """``self`` with ``src`` on a diagonal."""
     return _scattered(self, src, lambda t: ops.diagonal(t, offset, dim1, dim2))
@@ -415,8 +419,8 @@ def meshgrid(*tensors, indexing="ij"):
         raise RuntimeError("meshgrid expects a non-empty TensorList")
     for tensor in tensors:
         if len(tensor._shape) > 1:
-            raise RuntimeError("torch.meshgrid: Expected 0D or 1D tensor in the tensor list but got: "
-                               f"{len(tensor._shape)}D")
+            raise RuntimeError("torch.meshgrid: Expected 0D or 1D tensor in the tensor list but "
+                               f"got: {len(tensor._shape)}D")
         if tensor.dtype is not tensors[0].dtype:
             raise RuntimeError("torch.meshgrid expects all tensors to have the same dtype")
     if indexing not in ("ij", "xy"):
@@ -449,8 +453,8 @@ def block_diag(*tensors):
     blocks = [_at_least(t, 2) for t in tensors] or [ops.empty(1, 0)]
     for position, block in enumerate(blocks):
         if len(block._shape) > 2:
-            raise RuntimeError("torch.block_diag: Input tensors must have 2 or fewer dimensions. Input "
-                               f"{position} has {len(block._shape)} dimensions")
+            raise RuntimeError("torch.block_diag: Input tensors must have 2 or fewer dimensions. "
+                               f"Input {position} has {len(block._shape)} dimensions")
     width = sum(b._shape[1] for b in blocks)
     rows, start = [], 0
     for block in blocks:

@@ -86,8 +86,8 @@ def linalg_vector_norm(x, ord=2, dim=None, keepdim=False, *, dtype=None, out=Non
     x = _check_floating("linalg.vector_norm", x, dtype)
     dims = wrap_dims(dim, len(x._shape))
     if (ord < 0 or ord == math.inf) and any(x._shape[d] == 0 for d in dims):
-        raise RuntimeError(f"linalg.vector_norm cannot compute the {ord} norm on an empty tensor because"
-                           " the operation does not have an identity")
+        raise RuntimeError(f"linalg.vector_norm cannot compute the {ord} norm on an empty tensor "
+                           "because the operation does not have an identity")
     return _finish("linalg.vector_norm", ops._vector_norm(x, float(ord), dims, keepdim), out)
 
 
@@ -119,7 +119,8 @@ def linalg_matrix_norm(A, ord="fro", dim=(-2, -1), keepdim=False, *, dtype=None,
     A = _check_floating("linalg.matrix_norm", A, dtype)
     rows, columns = wrap_dims(tuple(dim), len(A._shape))
     if ord == "fro":
-        return _finish("linalg.matrix_norm", ops._vector_norm(A, 2.0, (rows, columns), keepdim), out)
+        return _finish("linalg.matrix_norm", ops._vector_norm(A, 2.0, (rows, columns), keepdim),
+                       out)
     if ord in ("nuc", 2, -2):
         values = ops._singular_values(ops.movedim(A, (rows, columns), (-2, -1)))[0]
         found = (ops.sum(values, -1) if ord == "nuc" else
@@ -145,8 +146,8 @@ def linalg_norm(A, ord=None, dim=None, keepdim=False, *, out=None, dtype=None):
     if ord is None:
         return linalg_vector_norm(A, 2, dims, keepdim, dtype=dtype, out=out)
     if dims is None and len(A._shape) not in (1, 2):
-        raise RuntimeError("linalg.norm: If dim is not specified but ord is, the input must be 1D or 2D."
-                           f" Got {len(A._shape)}D.")
+        raise RuntimeError("linalg.norm: If dim is not specified but ord is, the input must be 1D "
+                           f"or 2D. Got {len(A._shape)}D.")
     if (dims is None and len(A._shape) == 2) or (dims is not None and len(dims) == 2):
         return linalg_matrix_norm(A, ord, dims or (0, 1), keepdim, dtype=dtype, out=out)
     if isinstance(ord, str):

@@ -10,7 +10,8 @@ def _pairs(pad, ndim):
         raise RuntimeError(f"Padding length must be divisible by 2, got {len(pad)}")
     if len(pad) > 2 * ndim:
         raise RuntimeError("Padding length should be less than or equal to two times the input "
-                           f"dimension but got padding length {len(pad)} and input of dimension {ndim}")
+                           f"dimension but got padding length {len(pad)} and input of dimension "
+                           f"{ndim}")
     return [(ndim - 1 - k, pad[2 * k], pad[2 * k + 1]) for k in range(len(pad) // 2)]
 
 
@@ -23,8 +24,8 @@ def constant_pad_nd(self, pad, value):
         size = self._shape[d]
         if size + before + after < 0:
             raise RuntimeError(f"The input size {size}, plus negative padding {before} and {after} "
-                               f"resulted in a negative output size, which is invalid. Check dimension "
-                               f"{d} of your input.")
+                               f"resulted in a negative output size, which is invalid. Check "
+                               f"dimension {d} of your input.")
         cut, stop = max(-before, 0), size - max(-after, 0)
         if cut or stop != size:
             inner = ops.slice(inner, d, min(cut, size), max(stop, min(cut, size)))
@@ -43,16 +44,16 @@ def _check_border(mode, d, size, before, after, ndim):
     limit = size if mode == "reflect" else size + 1
     if mode == "reflect" and (before >= limit or after >= limit):
         raise RuntimeError(
-            f"Argument #4: Padding size should be less than the corresponding input dimension, but got:"
-            f" padding ({before}, {after}) at dimension {d} of input of size {size}")
+            f"Argument #4: Padding size should be less than the corresponding input dimension, but "
+            f"got: padding ({before}, {after}) at dimension {d} of input of size {size}")
     if mode == "circular" and (before > size or after > size):
         raise RuntimeError("Padding value causes wrapping around more than once.")
     if size + before + after <= 0 and (before < 0 or after < 0):
-        raise RuntimeError(f"Negative padding value is resulting in an empty dimension: size {size} "
-                           f"with padding ({before}, {after}) at dimension {d}")
+        raise RuntimeError(f"Negative padding value is resulting in an empty dimension: size "
+                           f"{size} with padding ({before}, {after}) at dimension {d}")
     if size == 0:
-        raise RuntimeError(f"Expected {ndim}D tensor with non-zero sizes to pad with mode '{mode}', but "
-                           f"dimension {d} has size 0")
+        raise RuntimeError(f"Expected {ndim}D tensor with non-zero sizes to pad with mode "
+                           f"'{mode}', but dimension {d} has size 0")
 
 
 def _sources(n, before, after, mode):
@@ -112,8 +113,8 @@ def pad(self, pad, mode, value):
     if len(pad) % 2:
         raise RuntimeError(f"Padding length must be divisible by 2, got {len(pad)}")
     if not 1 <= count <= 3 or ndim not in (count + 1, count + 2):
-        raise NotImplementedError("Only 2D, 3D, 4D, 5D padding with non-constant padding are supported "
-                                  f"for now, got a {ndim}D tensor and {len(pad)} amounts")
+        raise NotImplementedError("Only 2D, 3D, 4D, 5D padding with non-constant padding are "
+                                  f"supported for now, got a {ndim}D tensor and {len(pad)} amounts")
     for d, before, after in _pairs(pad, ndim):
         self = _bordered(self, d, before, after, mode)
     return ops.clone(self) if not any(pad) else self

@@ -1,8 +1,8 @@
 """In-place random fills, multinomial and dropout; factories are in ``ntorch/random.py``.
 
-For the same seed and calls the numbers are those of torch's CPU generator, bit for bit (on CPUs where
-torch uses its own generator; its Intel build takes ``bernoulli_`` with a number from MKL). float64
-normals use the C library's log, sin and cos, so they are as equal as the C libraries are.
+For the same seed and calls the numbers are those of torch's CPU generator, bit for bit (on CPUs
+where torch uses its own generator; its Intel build takes ``bernoulli_`` with a number from MKL).
+float64 normals use the C library's log, sin and cos, so they are as equal as the C libraries are.
 """
 import math
 import warnings
@@ -39,9 +39,9 @@ def _check_writable(op, tensor):
     for size, stride in zip(tensor._shape, tensor._strides, strict=True):
         if stride == 0 and size > 1:
             raise RuntimeError(
-                f"{op}: unsupported operation: more than one element of the written-to tensor refers "
-                "to a single memory location. Please clone() the tensor before performing the "
-                "operation.")
+                f"{op}: unsupported operation: more than one element of the written-to tensor "
+                "refers to a single memory location. Please clone() the tensor before performing "
+                "the operation.")
 
 
 def _need_floating(name, tensor, complex_too=False):
@@ -56,8 +56,9 @@ def _quoted(dtype):
 
 def _need_continuous(title, tensor):
     if not tensor.dtype.is_floating_point:
-        raise RuntimeError(f"{title} distribution is a continuous probability distribution. dtype must "
-                           f"be a floating point but you specified {_scalar_name(tensor.dtype)}")
+        raise RuntimeError(f"{title} distribution is a continuous probability distribution. dtype "
+                           f"must be a floating point but you specified "
+                           f"{_scalar_name(tensor.dtype)}")
 
 
 def _need(condition, message):
@@ -70,11 +71,13 @@ def _real_view(tensor):
 
 
 @zero_gradient
-@structured("uniform_(Tensor self, float low=0., float to=1., *, Generator? generator=None) -> Tensor",
+@structured("uniform_(Tensor self, float low=0., float to=1., *, Generator? generator=None) -> "
+            "Tensor",
             inplace_only=True)
 def uniform_(self, low, to, generator):
-    """Fills with numbers uniform in ``[low, to)``: 24 random bits for float32 and half types, 53 for
-    float64; both parts of complex numbers. RuntimeError if ``low > to`` or a bound overflows."""
+    """Fills with numbers uniform in ``[low, to)``: 24 random bits for float32 and half types, 53
+    for float64; both parts of complex numbers. RuntimeError if ``low > to`` or a bound
+    overflows."""
     _need_floating("check_uniform_bounds", self, complex_too=True)
     _check_writable("uniform_", self)
     limit = _FLOAT_MAX[self.dtype.to_real()]
@@ -202,9 +205,10 @@ def _check_range(low, high, dtype):
     for word, value in (("from", low), ("to - 1", high - 1)):
         if abs(value) > 1 << digits:
             warnings.warn(
-                f"{word} is out of bounds [-(2^{digits}), 2^{digits}]. Due to precision limitations "
-                f"{name} can support discrete uniform distribution only within this range. This "
-                "warning will become an error in version 1.7 release, please fix the code in advance",
+                f"{word} is out of bounds [-(2^{digits}), 2^{digits}]. Due to precision "
+                f"limitations {name} can support discrete uniform distribution only within this "
+                "range. This warning will become an error in version 1.7 release, please fix the "
+                "code in advance",
                 stacklevel=5)
     after, before = _round_to(low + 1, dtype), _round_to(high - 1, dtype)
     if after < low:
@@ -232,7 +236,8 @@ def random_(self, from_, to, generator):
         top = _bounds(dtype)[1] if dtype not in _DIGITS else min(1 << _DIGITS[dtype], (1 << 63) - 1)
         unbounded = to is None
         to = top + 1 if unbounded else to
-        _need(low < to, f"random_ expects 'from' to be less than 'to', but got from={low} >= to={to}")
+        _need(low < to, f"random_ expects 'from' to be less than 'to', but got from={low} >= "
+                        f"to={to}")
         if not (unbounded and dtype in _DIGITS):
             low, to = _check_range(low, to, dtype)
             _need(low < to, "random_ expects 'from' casted to dtype to be less than 'to' casted to "
@@ -271,7 +276,8 @@ def bernoulli_(self, p, generator):
 
 
 def _fill_below(self, p, dtype, generator):
-    """Write ``uniform < p`` to ``self``; ``p`` a number, or a tensor in memory order of ``self``."""
+    """Write ``uniform < p`` to ``self``; ``p`` a number, or a tensor in memory order of
+    ``self``."""
     if self._storage.device is META or numel(self) == 0:
         return self
     vector = empty((numel(self),), dtype)

@@ -31,7 +31,8 @@ def _target(op, shape, out, dtype, device):
         if 0 not in out._shape:
             warnings.warn(
                 "An output with one or more elements was resized since it had shape "
-                f"{list(out._shape)}, which does not match the required output shape {list(shape)}.",
+                f"{list(out._shape)}, which does not match the required output shape "
+                f"{list(shape)}.",
                 stacklevel=4)
         out.resize_(shape)
     return out
@@ -73,8 +74,8 @@ def _int_range(op, bounds, low, high):
         bounds = [low, *bounds]
     if not 1 <= len(bounds) <= 2:
         raise TypeError(f"{op}() received an invalid combination of arguments: expected "
-                        f"(int high, tuple of ints size) or (int low, int high, tuple of ints size), "
-                        f"got {len(bounds)} bounds")
+                        f"(int high, tuple of ints size) or (int low, int high, tuple of ints "
+                        f"size), got {len(bounds)} bounds")
     return (0, bounds[0]) if len(bounds) == 1 else tuple(bounds)
 
 
@@ -83,8 +84,8 @@ def randint(*arguments, low=None, high=None, size=None, generator=None, out=None
             layout=None, device=None, requires_grad=False, pin_memory=False):
     """Integers with ``low <= n < high`` (``low`` is 0 if left out), int64 unless a dtype is given.
 
-    ``randint(high, size)``, ``randint(low, high, size)``. RuntimeError if the range is empty or does
-    not fit the dtype.
+    ``randint(high, size)``, ``randint(low, high, size)``. RuntimeError if the range is empty or
+    does not fit the dtype.
     """
     if size is None:
         if not arguments or not isinstance(arguments[-1], (tuple, list)):
@@ -149,8 +150,8 @@ def normal(mean, std=1.0, size=None, *, generator=None, out=None, dtype=None, la
         ops.normal_(result, float(mean), float(std), generator=chosen(generator, "normal"))
         return result if out is not None else finish(result, requires_grad)
     if not tensors:
-        raise TypeError("normal() received an invalid combination of arguments - got (float, float):"
-                        " expected a Tensor of means or deviations, or a size")
+        raise TypeError("normal() received an invalid combination of arguments - got (float, "
+                        "float): expected a Tensor of means or deviations, or a size")
     result = ops._normal_of(mean, std, generator=generator)
     return result if out is None else write_out("normal", out, result)
 

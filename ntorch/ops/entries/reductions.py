@@ -71,7 +71,8 @@ def _(grad, self_form, dim, keepdim):
     count = 1
     for d in wrap_dims(dim, len(self_form._shape)):
         count *= self_form._shape[d]
-    return ops.expand(restore_dims(grad, dim, keepdim, len(self_form._shape)) / max(count, 1), self_form._shape)
+    return ops.expand(restore_dims(grad, dim, keepdim, len(self_form._shape)) / max(count, 1),
+                      self_form._shape)
 
 
 @reduction("_prod(Tensor self, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> "
@@ -148,7 +149,8 @@ class all_:
         return (a != 0) & (b != 0)
 
 
-_EMPTY = (IndexError, "Expected reduction dim to have non-zero size, or a 'dim' argument: the input "
+_EMPTY = (IndexError, "Expected reduction dim to have non-zero size, or a 'dim' argument: the "
+                      "input "
           "tensor has no elements. Pass a dimension with elements.")
 
 
@@ -195,12 +197,13 @@ def _three(tensor, d):
 
 
 def _arg_extreme(name, kernel):
-    @structured(f"{name}(Tensor self, int dim, bool keepdim=False) -> (Tensor, Tensor)", method=False)
+    @structured(f"{name}(Tensor self, int dim, bool keepdim=False) -> (Tensor, Tensor)",
+                method=False)
     def extreme(self, dim, keepdim):
         d = wrap_dim(dim, len(self._shape))
         if self._shape and self._shape[d] == 0:
-            raise IndexError(f"{name.strip('_')[:3]}(): Expected reduction dim {d} to have non-zero "
-                             "size.")
+            raise IndexError(f"{name.strip('_')[:3]}(): Expected reduction dim {d} to have "
+                             "non-zero size.")
         if self.dtype.is_complex:
             raise RuntimeError(f"{name.strip('_')[:3]}(): does not support complex input")
         kept = list(self._shape)
@@ -226,7 +229,8 @@ def _index_gradient(grad, self, result1, dim, keepdim):
         return grad
     if not keepdim:
         grad, result1 = ops.unsqueeze(grad, dim), ops.unsqueeze(result1, dim)
-    return ops.scatter(ops.zeros(self._shape, dtype=grad.dtype, device=grad.device), dim, result1, grad)
+    return ops.scatter(ops.zeros(self._shape, dtype=grad.dtype, device=grad.device), dim, result1,
+                       grad)
 
 
 _arg_extreme("_max_dim", argreduce.argmax)
@@ -242,8 +246,9 @@ def _overloaded_extreme(name, pair, whole, elementwise):
         dim, keepdim = names.get("dim", dim), names.get("keepdim", keepdim)
         if dim is None:
             if input._shape and not numel(input):
-                raise RuntimeError(f"{name}(): Expected reduction dim to be specified for input.numel()"
-                                   " == 0. Specify the reduction dim with the 'dim' argument.")
+                raise RuntimeError(f"{name}(): Expected reduction dim to be specified for "
+                                   "input.numel() == 0. Specify the reduction dim with the 'dim' "
+                                   "argument.")
             result = getattr(ops, whole)(input)
             return result if out is None else _into(out, result)
         values, indices = getattr(ops, pair)(input, dim, bool(keepdim))
@@ -251,8 +256,9 @@ def _overloaded_extreme(name, pair, whole, elementwise):
             values, indices = _into(out[0], values), _into(out[1], indices)
         return return_type(name)((values, indices))
     extreme.__name__ = name
-    extreme.__doc__ = (f"``{name}(x)``: the {name}imum of all elements; ``{name}(x, dim, keepdim)``: "
-                       f"values and indices along ``dim``; ``{name}(x, other)``: elementwise.")
+    extreme.__doc__ = (f"``{name}(x)``: the {name}imum of all elements; ``{name}(x, dim, "
+                       f"keepdim)``: values and indices along ``dim``; ``{name}(x, other)``: "
+                       "elementwise.")
     return overloaded(name, out=True)(extreme)
 
 
@@ -293,8 +299,9 @@ def _arg_only(name, pair):
             raise RuntimeError(f'"{name}_cpu" not implemented for \'Bool\'')
         if dim is None:
             if not numel(input):
-                raise IndexError(f"{name}(): Expected reduction dim to be specified for input.numel() "
-                                 "== 0. Specify the reduction dim with the 'dim' argument.")
+                raise IndexError(f"{name}(): Expected reduction dim to be specified for "
+                                 "input.numel() == 0. Specify the reduction dim with the 'dim' "
+                                 "argument.")
             result = getattr(ops, pair)(ops.reshape(input.detach(), (-1,)), 0, False)[1]
             if keepdim:
                 result = ops.reshape(result, (1,) * len(input._shape))
@@ -302,8 +309,8 @@ def _arg_only(name, pair):
             result = getattr(ops, pair)(input.detach(), dim, keepdim)[1]
         return result if out is None else _into(out, result)
     arg.__name__ = name
-    arg.__doc__ = (f"Index of the {name[3:]}imum along ``dim``, of the flattened tensor if None; the "
-                   "first of equal ones, and of NaNs.")
+    arg.__doc__ = (f"Index of the {name[3:]}imum along ``dim``, of the flattened tensor if None; "
+                   "the first of equal ones, and of NaNs.")
     return overloaded(name, out=True)(arg)
 
 
@@ -316,8 +323,8 @@ def aminmax(input, *, dim=None, keepdim=False, out=None):
     """Smallest and largest element, together."""
     dims = () if dim is None else (dim,)
     if dim is None and not numel(input):
-        raise RuntimeError("aminmax(): cannot compute aminmax over an empty dimension as the operation "
-                           "has no identity.")
+        raise RuntimeError("aminmax(): cannot compute aminmax over an empty dimension as the "
+                           "operation has no identity.")
     low, high = ops.amin(input, dims, keepdim), ops.amax(input, dims, keepdim)
     if out is not None:
         low, high = _into(out[0], low), _into(out[1], high)
@@ -325,7 +332,8 @@ def aminmax(input, *, dim=None, keepdim=False, out=None):
 
 
 def _moment_arguments(name, dim, unbiased, correction, keepdim):
-    """The overloads ``(unbiased)``, ``(dim, unbiased, keepdim)`` and ``(dim, correction, keepdim)``."""
+    """The overloads ``(unbiased)``, ``(dim, unbiased, keepdim)`` and ``(dim, correction,
+    keepdim)``."""
     if isinstance(dim, bool):
         dim, unbiased = None, dim
     if unbiased is not None:

@@ -164,7 +164,8 @@ def _(grad, self, result, dim):
 @composite("diff(Tensor self, int n=1, int dim=-1, Tensor? prepend=None, Tensor? append=None, *, "
            "Tensor? out=None) -> Tensor")
 def diff(self, n, dim, prepend, append):
-    """The ``n``-th difference of neighbours along ``dim``, after joining ``prepend`` and ``append``."""
+    """The ``n``-th difference of neighbours along ``dim``, after joining ``prepend`` and
+    ``append``."""
     if not self._shape:
         raise RuntimeError("diff expects input to be at least one-dimensional")
     if n < 0:

@@ -19,8 +19,8 @@ def narrow(input, dim, start, length):
     if length < 0:
         raise RuntimeError("narrow(): length must be non-negative.")
     if not -size <= start <= size:
-        raise IndexError(f"start out of range (expected to be in range of [{-size}, {size}], but got "
-                         f"{start})")
+        raise IndexError(f"start out of range (expected to be in range of [{-size}, {size}], but "
+                         f"got {start})")
     start += size if start < 0 else 0
     if start + length > size:
         raise RuntimeError(f"start ({start}) + length ({length}) exceeds dimension size ({size}).")
@@ -29,10 +29,11 @@ def narrow(input, dim, start, length):
 
 def _sections(size, split_size, dim):
     if split_size < 0:
-        raise RuntimeError(f"split expects split_size be non-negative, but got split_size={split_size}")
+        raise RuntimeError("split expects split_size be non-negative, but got "
+                           f"split_size={split_size}")
     if split_size == 0 and size != 0:
-        raise RuntimeError(f"split expects split_size > 0 for dimension {dim} of size {size}, but got "
-                           "split_size=0")
+        raise RuntimeError(f"split expects split_size > 0 for dimension {dim} of size {size}, but "
+                           "got split_size=0")
     count = max((size + split_size - 1) // split_size, 1) if split_size else 1
     return [split_size if i < count - 1 else size - split_size * (count - 1) for i in range(count)]
 
@@ -55,8 +56,8 @@ def split_with_sizes(input, split_sizes, dim=0):
     """Consecutive views along ``dim`` with the given sizes, which must add up."""
     d = wrap_dim(dim, len(input._shape))
     if any(n < 0 for n in split_sizes):
-        raise RuntimeError("split_with_sizes expects split_sizes have only non-negative entries, but "
-                           f"got split_sizes={list(split_sizes)}")
+        raise RuntimeError("split_with_sizes expects split_sizes have only non-negative entries, "
+                           f"but got split_sizes={list(split_sizes)}")
     if sum(split_sizes) != input._shape[d]:
         raise RuntimeError(f"split_with_sizes expects split_sizes to sum exactly to "
                            f"{input._shape[d]} (input tensor's size at dimension {d}), but got "
@@ -94,8 +95,8 @@ def tensor_split(input, indices_or_sections=None, dim=0, *, indices=None, sectio
     """Views along ``dim`` cut at the given indices, or into nearly equal ``sections``."""
     where = next(v for v in (indices_or_sections, indices, sections) if v is not None)
     if not input._shape:
-        raise RuntimeError("tensor_split expected at least a 1-dimensional tensor, but got a tensor "
-                           "with 0 dims")
+        raise RuntimeError("tensor_split expected at least a 1-dimensional tensor, but got a "
+                           "tensor with 0 dims")
     if isinstance(where, TensorBase):
         if where.device.type != "cpu":
             raise RuntimeError("tensor_split expected tensor_indices_or_sections to be on cpu")
@@ -127,9 +128,9 @@ def _named_split(name, dim_of, least):
                                f"{len(input._shape)} dimensions!")
         d = dim_of(len(input._shape))
         if isinstance(where, int) and where and input._shape[d] % where:
-            raise RuntimeError(f"torch.{name} attempted to split along dimension {d}, but the size of "
-                               f"the dimension {input._shape[d]} is not divisible by the split_size "
-                               f"{where}!")
+            raise RuntimeError(f"torch.{name} attempted to split along dimension {d}, but the size "
+                               f"of the dimension {input._shape[d]} is not divisible by the "
+                               f"split_size {where}!")
         return tensor_split(input, where, d)
     split_along.__name__ = name
     split_along.__doc__ = f"``tensor_split`` along the dimension of ``{name}``; equal parts only."
@@ -161,7 +162,8 @@ def _(grads, self_form, dim):
         if grad is None:
             if zero is None:
                 d = dim % len(self_form._shape)
-                zero = ops.zeros(self_form._shape[:d] + self_form._shape[d + 1:], dtype=self_form.dtype,
+                zero = ops.zeros(self_form._shape[:d] + self_form._shape[d + 1:],
+                                 dtype=self_form.dtype,
                                  device=self_form.device)
             grad = zero
         filled.append(grad)
@@ -175,8 +177,8 @@ def movedim(input, source, destination):
     source = (source,) if not isinstance(source, (tuple, list)) else source
     destination = (destination,) if not isinstance(destination, (tuple, list)) else destination
     if len(source) != len(destination):
-        raise RuntimeError(f"movedim: Invalid source or destination dims: source ({list(source)} dims)"
-                           f" should contain the same number of dims as destination "
+        raise RuntimeError(f"movedim: Invalid source or destination dims: source ({list(source)} "
+                           "dims) should contain the same number of dims as destination "
                            f"({list(destination)} dims)")
     for what, dims in (("source", source), ("destination", destination)):
         wrapped = [wrap_dim(d, ndim) for d in dims]
@@ -218,8 +220,8 @@ def unflatten(input, dim, sizes):
     except RuntimeError:
         if -1 in sizes:
             raise
-        raise RuntimeError(f"unflatten: Provided sizes {list(sizes)} don't multiply up to the size of "
-                           f"dim {d} ({input._shape[d]}) in the input tensor") from None
+        raise RuntimeError(f"unflatten: Provided sizes {list(sizes)} don't multiply up to the size "
+                           f"of dim {d} ({input._shape[d]}) in the input tensor") from None
     return ops.view(input, (*input._shape[:d], *shape, *input._shape[d + 1:]))
 
 
@@ -291,11 +293,11 @@ def view_dtype(input, dtype):
     if have == want:
         return _reinterpret(input, dtype, input._shape, input._strides, input._offset)
     if not input._shape:
-        raise RuntimeError(f"self.dim() cannot be 0 to view {input.dtype} as {dtype} (different element "
-                           "sizes)")
+        raise RuntimeError(f"self.dim() cannot be 0 to view {input.dtype} as {dtype} (different "
+                           "element sizes)")
     if input._strides[-1] != 1:
-        raise RuntimeError("self.stride(-1) must be 1 to view {} as {} (different element sizes), but "
-                           "got {}".format(input.dtype, dtype, input._strides[-1]))
+        raise RuntimeError("self.stride(-1) must be 1 to view {} as {} (different element sizes), "
+                           "but got {}".format(input.dtype, dtype, input._strides[-1]))
     if have > want:
         ratio = have // want
         return _reinterpret(input, dtype, (*input._shape[:-1], input._shape[-1] * ratio),

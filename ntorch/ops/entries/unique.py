@@ -65,8 +65,8 @@ def _order(lines):
 
 def _check(op, input, dim):  # noqa: A002
     if input._storage.device is META:
-        raise NotImplementedError(f"{op}(): the size of the result depends on the data, which a meta "
-                                  "tensor does not have")
+        raise NotImplementedError(f"{op}(): the size of the result depends on the data, which a "
+                                  "meta tensor does not have")
     if dim is not None and 0 in input._shape:
         d = wrap_dim(dim, len(input._shape))
         if input._shape[d] != 0:
@@ -85,8 +85,8 @@ def _nothing(input, inverse, counts, dim):  # noqa: A002
 def unique(input, sorted=True, return_inverse=False, return_counts=False, dim=None):  # noqa: A002
     """The distinct elements, or slices along ``dim``, in ascending order.
 
-    With ``return_inverse`` also where each element went, with ``return_counts`` how many there were.
-    Each NaN is distinct.
+    With ``return_inverse`` also where each element went, with ``return_counts`` how many there
+    were. Each NaN is distinct.
     """
     _check("unique", input, dim)
     input = input.detach()
@@ -107,7 +107,8 @@ def unique(input, sorted=True, return_inverse=False, return_counts=False, dim=No
 def unique_consecutive(input, return_inverse=False, return_counts=False, dim=None):  # noqa: A002
     """The elements, or slices along ``dim``, without repetitions of the one before.
 
-    With ``return_inverse`` also where each element went, with ``return_counts`` how many there were.
+    With ``return_inverse`` also where each element went, with ``return_counts`` how many there
+    were.
     """
     _check("unique_consecutive", input, dim)
     input = input.detach()
@@ -152,8 +153,8 @@ def _side(op, right, side):
     if side is not None and side not in ("left", "right"):
         raise RuntimeError(f"torch.{op}(): side can only be 'left' or 'right' but got {side}")
     if right and side == "left":
-        raise RuntimeError(f"torch.{op}(): side and right can't be set to opposites, got side of left "
-                           "while right was True")
+        raise RuntimeError(f"torch.{op}(): side and right can't be set to opposites, got side of "
+                           "left while right was True")
     return right or side == "right"
 
 
@@ -164,14 +165,15 @@ def _check_search(edges, values, sorter):
                            "dimension")
     if len(edges._shape) != 1 and edges._shape[:-1] != values._shape[:-1]:
         raise RuntimeError(
-            name + "boundaries tensor should be 1 dimension or the first N-1 dimensions of boundaries "
-            f"tensor and input value tensor must match, but we got boundaries tensor "
+            name + "boundaries tensor should be 1 dimension or the first N-1 dimensions of "
+            f"boundaries tensor and input value tensor must match, but we got boundaries tensor "
             f"{list(edges._shape)} and input value tensor {list(values._shape)}")
     if sorter is None:
         return
     if sorter._shape != edges._shape:
-        raise RuntimeError(name + "boundary and sorter must have the same size, but got boundary tensor"
-                           f" {list(edges._shape)} and got sorter tensor {list(sorter._shape)}")
+        raise RuntimeError(name + "boundary and sorter must have the same size, but got boundary "
+                           f"tensor {list(edges._shape)} and got sorter tensor "
+                           f"{list(sorter._shape)}")
     if sorter.dtype is not dtypes.int64:
         raise RuntimeError(name + "sorter must be a tensor of long dtype but got dtype "
                            f"{_scalar_name(sorter.dtype)}")
@@ -211,10 +213,10 @@ def _finished(found, out_int32, out):
     if out is None:
         return found
     if out.dtype is not found.dtype:
-        raise RuntimeError(f"torch.searchsorted(): output tensor's dtype is wrong, it can only be Int("
-                           f"int32) or Long(int64) depending on whether out_int32 flag is True, but we "
-                           f"got output tensor's dtype {_scalar_name(out.dtype)} and out_int32 flag is "
-                           f"{out_int32}")
+        raise RuntimeError(f"torch.searchsorted(): output tensor's dtype is wrong, it can only be "
+                           f"Int(int32) or Long(int64) depending on whether out_int32 flag is "
+                           f"True, but we got output tensor's dtype {_scalar_name(out.dtype)} and "
+                           f"out_int32 flag is {out_int32}")
     if out._shape != found._shape:
         out.resize_(found._shape)
     return ops.copy_(out, found)
@@ -231,8 +233,8 @@ def searchsorted(sorted_sequence, input=None, *, out_int32=False, right=False,  
     if not isinstance(values, TensorBase):
         values = ops.tensor(values, dtype=None if isinstance(values, int) else sorted_sequence.dtype)
         if len(sorted_sequence._shape) != 1:
-            raise RuntimeError("torch.searchsorted(): input value can be a scalar only when boundaries "
-                               "tensor dimension is 1, but we got boundaries tensor dim("
+            raise RuntimeError("torch.searchsorted(): input value can be a scalar only when "
+                               "boundaries tensor dimension is 1, but we got boundaries tensor dim("
                                f"{len(sorted_sequence._shape)})")
     right = _side("searchsorted", right, side)
     return _finished(_search(sorted_sequence.detach(), values.detach(), right, sorter), out_int32, out)

@@ -19,7 +19,8 @@ def _with(self, shape, strides, offset=None):
 
 
 def infer_size(shape, count, op="view"):
-    """``shape`` with its -1 replaced so that it holds ``count`` elements; RuntimeError otherwise."""
+    """``shape`` with its -1 replaced so that it holds ``count`` elements; RuntimeError
+    otherwise."""
     shape = list(shape)
     unknown = [i for i, size in enumerate(shape) if size == -1]
     known = product(size for size in shape if size != -1)
@@ -29,8 +30,9 @@ def infer_size(shape, count, op="view"):
         raise RuntimeError("only one dimension can be inferred")
     if unknown:
         if known == 0:
-            raise RuntimeError(f"cannot reshape tensor of 0 elements into shape {shape} because the "
-                               "unspecified dimension size -1 can be any value and is ambiguous")
+            raise RuntimeError(f"cannot reshape tensor of 0 elements into shape {shape} because "
+                               "the unspecified dimension size -1 can be any value and is "
+                               "ambiguous")
         if count % known == 0:
             shape[unknown[0]] = count // known
             return Size(shape)
@@ -76,9 +78,9 @@ def _view(self, size):
     shape = infer_size(size, numel(self))
     strides = view_strides(self._shape, self._strides, shape)
     if strides is None:
-        raise RuntimeError("view size is not compatible with input tensor's size and stride (at least "
-                           "one dimension spans across two contiguous subspaces). Use .reshape(...) "
-                           "instead.")
+        raise RuntimeError("view size is not compatible with input tensor's size and stride (at "
+                           "least one dimension spans across two contiguous subspaces). Use "
+                           ".reshape(...) instead.")
     return _with(self, shape, strides)
 
 
@@ -108,10 +110,10 @@ def as_strided(self, size, stride, storage_offset):
                            f"size {list(size)}, stride {list(stride)}, offset {offset}")
     last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
     if 0 not in size and (last + 1) * self.dtype.itemsize > self._storage.nbytes():
-        raise RuntimeError(f"setStorage: sizes {list(size)}, strides {list(stride)}, storage offset "
-                           f"{offset}, and itemsize {self.dtype.itemsize} requiring a storage size of "
-                           f"{(last + 1) * self.dtype.itemsize} are out of bounds for storage of size "
-                           f"{self._storage.nbytes()}")
+        raise RuntimeError(f"setStorage: sizes {list(size)}, strides {list(stride)}, storage "
+                           f"offset {offset}, and itemsize {self.dtype.itemsize} requiring a "
+                           f"storage size of {(last + 1) * self.dtype.itemsize} are out of bounds "
+                           f"for storage of size {self._storage.nbytes()}")
     return _with(self, size, stride, offset)
 
 
@@ -150,9 +152,9 @@ def permute(self, dims):
     """Dimensions in another order."""
     ndim = len(self._shape)
     if len(dims) != ndim:
-        raise RuntimeError(f"permute(sparse_coo): number of dimensions in the tensor input does not "
-                           f"match the length of the desired ordering of dimensions i.e. input.dim() "
-                           f"= {ndim} is not equal to len(dims) = {len(dims)}".replace(
+        raise RuntimeError("permute(sparse_coo): number of dimensions in the tensor input does not "
+                           "match the length of the desired ordering of dimensions i.e. "
+                           f"input.dim() = {ndim} is not equal to len(dims) = {len(dims)}".replace(
                                "(sparse_coo)", ""))
     order = tuple(wrap_dim(d, ndim) for d in dims)
     if len(set(order)) != ndim:
@@ -216,9 +218,9 @@ def expand(self, size, implicit):
     """Dimensions of size 1 repeated without copying (stride 0); -1 keeps a size."""
     lead = len(size) - len(self._shape)
     if lead < 0:
-        raise RuntimeError(f"expand({{{list(self._shape)}}}, size={list(size)}): the number of sizes "
-                           f"provided ({len(size)}) must be greater or equal to the number of "
-                           f"dimensions in the tensor ({len(self._shape)})")
+        raise RuntimeError(f"expand({{{list(self._shape)}}}, size={list(size)}): the number of "
+                           f"sizes provided ({len(size)}) must be greater or equal to the number "
+                           f"of dimensions in the tensor ({len(self._shape)})")
     shape, strides = [], []
     for d, want in enumerate(size):
         have = self._shape[d - lead] if d >= lead else None
@@ -228,8 +230,8 @@ def expand(self, size, implicit):
         if want == -1:
             want = have
         if want < 0 or have not in (None, 1, want):
-            raise RuntimeError(f"The expanded size of the tensor ({want}) must match the existing size "
-                               f"({have}) at non-singleton dimension {d}.  Target sizes: "
+            raise RuntimeError(f"The expanded size of the tensor ({want}) must match the existing "
+                               f"size ({have}) at non-singleton dimension {d}.  Target sizes: "
                                f"{list(size)}.  Tensor sizes: {list(self._shape)}")
         shape.append(want)
         same = have is not None and have == want
@@ -284,7 +286,8 @@ def select(self, dim, index):
         raise IndexError(f"select(): index {index} out of range for tensor of size "
                          f"{list(self._shape)} at dimension {d}")
     index += size if index < 0 else 0
-    return _with(self, self._shape[:d] + self._shape[d + 1:], self._strides[:d] + self._strides[d + 1:],
+    return _with(self, self._shape[:d] + self._shape[d + 1:],
+                 self._strides[:d] + self._strides[d + 1:],
                  self._offset + index * self._strides[d])
 
 
@@ -332,8 +335,8 @@ def _(grad, self_form, dim, start, end, step):
     return ops.slice_backward(grad, self_form._shape, dim, start, end, step)
 
 
-@structured("slice_backward(Tensor grad, int[] input_sizes, int dim, int? start, int? end, int step)"
-            " -> Tensor", method=False)
+@structured("slice_backward(Tensor grad, int[] input_sizes, int dim, int? start, int? end, int "
+            "step) -> Tensor", method=False)
 def slice_backward(grad, input_sizes, dim, start, end, step):
     """Zeros of ``input_sizes`` with ``grad`` in the slice."""
     from ..structured import zeros
@@ -349,7 +352,8 @@ def _(grad, dim, start, end, step):
 
 @structured("diagonal(Tensor self, int offset=0, int dim1=0, int dim2=1) -> Tensor", view=True)
 def diagonal(self, offset, dim1, dim2):
-    """The diagonal ``offset`` above the main one of the planes of two dimensions, as the last one."""
+    """The diagonal ``offset`` above the main one of the planes of two dimensions, as the last
+    one."""
     ndim = len(self._shape)
     a, b = wrap_dim(dim1, ndim), wrap_dim(dim2, ndim)
     if a == b:
@@ -389,7 +393,8 @@ def unfold(self, dimension, size, step):
     d = wrap_dim(dimension, len(self._shape))
     extent = self._shape[d] if self._shape else 1
     if size < 0 or size > extent:
-        raise RuntimeError(f"maximum size for tensor at dimension {d} is {extent} but size is {size}")
+        raise RuntimeError(f"maximum size for tensor at dimension {d} is {extent} but size is "
+                           f"{size}")
     if step <= 0:
         raise RuntimeError(f"step is {step} but must be > 0")
     if not self._shape:
@@ -403,10 +408,12 @@ def unfold(self, dimension, size, step):
 
 @unfold.gradient("self")
 def _(grad, self_form, dimension, size, step):
-    index = ops.unfold(ops.arange(self_form._shape[dimension] if self_form._shape else 1), 0, size, step)
+    index = ops.unfold(ops.arange(self_form._shape[dimension] if self_form._shape else 1), 0, size,
+                       step)
     if not self_form._shape:
         return ops.sum(grad)
-    moved = ops.transpose(grad, dimension % len(self_form._shape), -2) if len(self_form._shape) > 1 else grad
+    moved = ops.transpose(grad, dimension % len(self_form._shape),
+                          -2) if len(self_form._shape) > 1 else grad
     flat = ops.reshape(moved, (*moved._shape[:-2], -1))
     shape = list(self_form._shape)
     shape[dimension], shape[-1] = shape[-1], shape[dimension]
