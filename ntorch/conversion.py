@@ -115,7 +115,8 @@ def deep_copy(tensor, memo):
 def reduce_tensor(tensor, protocol):
     """Pickle a tensor as its storage and its view; a storage that several tensors share is pickled
     once, so that views stay views. History is not kept, as in torch."""
-    user_state = {k: v for k, v in tensor.__dict__.items() if not k.startswith("_") and k != "dtype"}
+    user_state = {k: v for k, v in tensor.__dict__.items()
+                  if not k.startswith("_") and k != "dtype"}
     arguments = (type(tensor), tensor._storage, tensor.dtype, tensor._offset, tuple(tensor._shape),
                  tuple(tensor._strides), tensor._requires_grad)
     return (rebuild, arguments, user_state) if user_state else (rebuild, arguments)

@@ -12,6 +12,8 @@ from .ops.base import TensorBase, numel
 from .ops.registry import ops
 from .runtime import dtypes
 
+_PLAIN = (dtypes.int64, dtypes.int32)        # dtypes of an index that stands for one dimension
+
 
 def _as_index(item):
     """A key's array or list as an index tensor."""
@@ -147,6 +149,8 @@ def getitem(tensor, key):
     if not tensor._shape and _is_integer(key if not isinstance(key, tuple) else (*key, None)[0]):
         raise IndexError("invalid index of a 0-dim tensor. Use `tensor.item()` in Python or "
                          "`tensor.item<T>()` in C++ to convert a 0-dim tensor to a number")
+    if isinstance(key, TensorBase) and key._shape and tensor._shape and key.dtype in _PLAIN:
+        return ops.index(tensor, (key,))
     view, indices = parse(tensor, key)
     if indices:
         return ops.index(view, _listed(view, indices))
@@ -159,8 +163,9 @@ def _value_for(view, value):
         return value
     if isinstance(value, (bool, int, float, complex)) and not isinstance(value, np.generic):
         return value
-    return ops.tensor(value, dtype=view.dtype) if not isinstance(value, np.ndarray) else ops.to_dtype(
-        ops.as_tensor(value), view.dtype)
+    if isinstance(value, np.ndarray):
+        return ops.to_dtype(ops.as_tensor(value), view.dtype)
+    return ops.tensor(value, dtype=view.dtype)
 
 
 def _strip(value, shape):

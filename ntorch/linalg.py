@@ -1,7 +1,6 @@
 """``ntorch.linalg``: linear algebra; the entries are in ``ops/entries``."""
-from numpy.linalg import LinAlgError
-
-from . import ops
+from .ops.errors import LinAlgError
+from .ops.registry import ops
 
 
 def __getattr__(name):

@@ -19,7 +19,13 @@ _UNARY = (("neg", "neg"), ("abs", "abs"), ("invert", "bitwise_not"))
 def _binary(name, reflected):
     def operator(self, other):
         function = getattr(ops, name)
-        fast = function if not reflected else lambda a, b: function(b, a)
+
+        def swapped(a, b):
+            if not isinstance(a, TensorBase):
+                raise TypeError(f"{key} requires a Tensor on the left, got {type(a).__name__}")
+            return function(b, a)
+
+        fast = swapped if reflected else function
 
         def apply(self, other):
             if type(other) is Tensor or isinstance(other, _NUMBER):

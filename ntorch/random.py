@@ -4,8 +4,8 @@ import contextlib
 from .ops import generator as _generator
 from .ops.generator import Generator
 
-__all__ = ["Generator", "default_generator", "fork_rng", "get_rng_state", "initial_seed",
-           "manual_seed", "seed", "set_rng_state"]
+__all__ = ["Generator", "fork_rng", "get_rng_state", "initial_seed", "manual_seed", "seed",
+           "set_rng_state"]
 
 
 def __getattr__(name):

@@ -258,7 +258,8 @@ class Tensor(TensorBase, metaclass=_TensorMeta):
     @property
     def grad(self):
         """The accumulated gradient of a leaf, or None."""
-        if self._grad is None and self._requires_grad and not self.is_leaf and not self.retains_grad:
+        if (self._grad is None and self._requires_grad and not self.is_leaf
+                and not self.retains_grad):
             import warnings
             warnings.warn("The .grad attribute of a Tensor that is not a leaf Tensor is being "
                           "accessed. Its .grad attribute won't be populated during "
@@ -390,7 +391,8 @@ class Tensor(TensorBase, metaclass=_TensorMeta):
     def item(self):
         """The single element as a Python number; RuntimeError if there is not exactly one."""
         if numel(self) != 1:
-            raise RuntimeError(f"a Tensor with {numel(self)} elements cannot be converted to Scalar")
+            raise RuntimeError(f"a Tensor with {numel(self)} elements cannot be converted to "
+                               "Scalar")
         if self._storage.device is META:
             raise RuntimeError("Tensor.item() cannot be called on meta tensors")
         read = _READERS.get(self.dtype)
@@ -471,12 +473,14 @@ class Tensor(TensorBase, metaclass=_TensorMeta):
             size, dtype = (), size[0]
         if dtype is not None:
             return ops.view_dtype(self, dtype)
-        return ops.view(self, size[0] if len(size) == 1 and not hasattr(size[0], "__index__") else size)
+        listed = len(size) == 1 and not hasattr(size[0], "__index__")
+        return ops.view(self, size[0] if listed else size)
 
     def as_subclass(self, cls):
         """The same tensor, history included, as an instance of ``cls``, a subclass of Tensor."""
         if not (isinstance(cls, type) and issubclass(cls, Tensor)):
-            raise TypeError(f"as_subclass(): argument 'cls' must be a subclass of Tensor, got {cls!r}")
+            raise TypeError("as_subclass(): argument 'cls' must be a subclass of Tensor, got "
+                            f"{cls!r}")
         made = ops.alias(self)
         made.__class__ = cls
         return made

@@ -229,6 +229,7 @@ case("permute", (A((2, 3, 4)), (2, 0, 1)), np.transpose)
 case("transpose", (A((2, 3, 4)), 0, 2), np.swapaxes)
 case("t", X, np.transpose)
 case("expand", (A((3, 1)), (2, 3, 4)), lambda x, s: np.broadcast_to(x, s))
+case("broadcast_to", (A((3, 1)), (2, 3, 4)), lambda x, s: np.broadcast_to(x, s))
 case("squeeze", A((3, 1, 2)), np.squeeze)
 case("unsqueeze", (X, 1), lambda x, d: x[:, None])
 case("select", (A((3, 4)), 1, 2), lambda x, d, i: x[:, i])
@@ -315,12 +316,13 @@ case("tensordot", (A((3, 4)), A((4, 2)), 1), np.tensordot)
 case("kron", (A((2, 2)), A((2, 3))), np.kron)
 case("linalg_multi_dot", ([A((2, 3)), A((3, 4)), A((4, 2))],), np.linalg.multi_dot)
 case("chain_matmul", (A((2, 3)), A((3, 4)), A((4, 2))), lambda a, b, c: a @ b @ c)
-# --- linear algebra ---------------------------------------------------------------------------------
+# --- linear algebra -------------------------------------------------------------------------------
 LOWER = S((2, 3, 3))
 case("linalg_inv", LOWER, np.linalg.inv)
 case("linalg_solve", (LOWER, A((2, 3, 2))), np.linalg.solve)
 case("solve_matrices", (LOWER, A((2, 3, 2))), np.linalg.solve)
 case("linalg_cholesky", LOWER, np.linalg.cholesky, grad=False)
+case("cholesky", LOWER, np.linalg.cholesky, grad=False)
 case("linalg_solve_triangular", (LOWER, A((2, 3, 2))),
      lambda a, b: np.linalg.solve(np.tril(a), b), {"upper": False})
 case("linalg_qr", LOWER, None, second=False)
@@ -380,7 +382,8 @@ ELSEWHERE = {
     "test_normalization.py": "native_batch_norm native_layer_norm",
     "test_embedding.py": "embedding_renorm_",
     "test_indexing.py": "index_reduce_",
-    "test_recurrent.py": "lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell",
+    "test_recurrent.py": "lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell "
+                         "rnn_relu_cell",
     "test_ctc.py": "ctc_loss",
     "test_complex.py": "conj conj_physical resolve_conj resolve_neg real imag isreal complex polar "
                        "view_as_real view_as_complex vdot adjoint",

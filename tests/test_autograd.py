@@ -1,4 +1,4 @@
-"""The tape: backward and grad options, hooks, Function, modes, in-place histories, errors, memory."""
+"""The tape: backward and grad options, hooks, Function, modes, in-place histories, memory."""
 import gc
 import threading
 import weakref
@@ -20,7 +20,7 @@ def same(tensor, wanted, **tolerance):
     np.testing.assert_allclose(tensor.detach().numpy(), wanted, **(tolerance or {"rtol": 1e-12}))
 
 
-# --- backward and grad -----------------------------------------------------------------------------
+# --- backward and grad ----------------------------------------------------------------------------
 
 def test_backward_accumulates():
     x = leaf(1.0, 2.0)
@@ -91,7 +91,7 @@ def test_grad_of_an_intermediate_and_batched():
 
 
 @pytest.mark.parametrize("call, error, words", [
-    (lambda: ntorch.ones(2).sum().backward(), RuntimeError, "does not require grad and does not have"),
+    (lambda: ntorch.ones(2).sum().backward(), RuntimeError, "does not require grad"),
     (lambda: (leaf(1.0, 2.0) * 2).backward(), RuntimeError, "only for scalar outputs"),
     (lambda: (leaf(1.0, 2.0) * 2).backward(ntorch.ones(3)), RuntimeError, "Mismatch in shape"),
     (lambda: autograd.grad(leaf(1.0).sum(), ntorch.ones(2)), RuntimeError, "does not require grad"),
@@ -145,7 +145,7 @@ def test_grad_fn_names_and_edges():
     assert y.grad_fn.metadata == {"note": 1}
 
 
-# --- hooks -------------------------------------------------------------------------------------------
+# --- hooks ----------------------------------------------------------------------------------------
 
 def test_tensor_hooks_in_order_and_removed():
     x = leaf(1.0)
@@ -195,7 +195,7 @@ def test_node_hooks():
     y = x * 3
     seen = []
     y.grad_fn.register_prehook(lambda grads: (grads[0] * 2,))
-    y.grad_fn.register_hook(lambda inputs, outputs: seen.append((inputs[0].item(), outputs[0].item())))
+    y.grad_fn.register_hook(lambda found, came: seen.append((found[0].item(), came[0].item())))
     y.sum().backward()
     assert seen == [(6, 2)]
     same(x.grad, [6])
@@ -226,7 +226,7 @@ def test_retain_grad():
         assert (x * 2).grad is None
 
 
-# --- Function ----------------------------------------------------------------------------------------
+# --- Function -------------------------------------------------------------------------------------
 
 class Cube(Function):
     @staticmethod
@@ -361,7 +361,7 @@ def test_function_returning_its_input_and_wrong_counts():
         Same()(x)
 
 
-# --- modes -------------------------------------------------------------------------------------------
+# --- modes ----------------------------------------------------------------------------------------
 
 def test_modes_as_contexts_decorators_and_generators():
     x = leaf(1.0)
@@ -415,7 +415,7 @@ def test_inference_mode():
         leaf(1.0, 2.0, dtype=ntorch.float32) * made
 
 
-# --- in-place ------------------------------------------------------------------------------------------
+# --- in-place -------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("change", [
     lambda y: y.mul_(2.5), lambda y: y.exp_(), lambda y: y[0].mul_(3), lambda y: y.zero_(),
@@ -455,7 +455,7 @@ def test_saved_values_are_guarded():
     y = x * 2
     z = y * y
     y.add_(1)
-    with pytest.raises(RuntimeError, match="modified by an inplace operation.*is at version 1; expected"):
+    with pytest.raises(RuntimeError, match="modified by an inplace operation.*version 1; exp"):
         z.sum().backward()
     y = x.exp()
     z = y * 1
@@ -464,7 +464,7 @@ def test_saved_values_are_guarded():
         z.sum().backward()
 
 
-# --- anomaly, saved tensors --------------------------------------------------------------------------
+# --- anomaly, saved tensors -----------------------------------------------------------------------
 
 def test_anomaly_mode():
     x = leaf(0.0)
@@ -500,7 +500,7 @@ def test_saved_tensors_hooks():
         pass
 
 
-# --- functional --------------------------------------------------------------------------------------
+# --- functional -----------------------------------------------------------------------------------
 
 def test_functional():
     a = ntorch.tensor([1.0, 2.0], dtype=ntorch.float64)
@@ -523,7 +523,7 @@ def test_functional():
         jacobian(lambda x: 3, a)
 
 
-# --- depth, memory, threads --------------------------------------------------------------------------
+# --- depth, memory, threads -----------------------------------------------------------------------
 
 def test_a_deep_graph():
     x = leaf(1.0)

@@ -1,4 +1,4 @@
-"""Kernels from source to address: an honest store key, a store that survives anything, fast code."""
+"""Kernels from source to address: an honest key, a store that survives anything, fast code."""
 import json
 import os
 import re
@@ -91,8 +91,10 @@ def _other_constant(x):
 
 CHANGES = {
     "a constant": edited(scaled, FACTOR=3.0),
-    "a callee two levels down": edited(scaled, _middle=edited(_middle, _innermost=_other_innermost)),
-    "a literal two levels down": edited(scaled, _middle=edited(_middle, _innermost=_other_constant)),
+    "a callee two levels down": edited(
+        scaled, _middle=edited(_middle, _innermost=_other_innermost)),
+    "a literal two levels down": edited(
+        scaled, _middle=edited(_middle, _innermost=_other_constant)),
     "the type of a constant": edited(scaled, FACTOR=3),
 }
 
@@ -123,7 +125,7 @@ def test_an_edit_changes_the_result(fresh):
     np.testing.assert_array_equal(run(CHANGES["a callee two levels down"]), [-5, 0, 5, 10])
 
 
-# --- the store ---------------------------------------------------------------------------------------
+# --- the store ------------------------------------------------------------------------------------
 
 def _files(folder):
     return sorted(folder.glob("*" + store.SUFFIX))
@@ -139,7 +141,8 @@ def test_a_second_build_is_a_hit(fresh):
 
 
 @pytest.mark.parametrize("damage", [
-    lambda data: data[:len(data) // 2], lambda data: b"", lambda data: data[:-1] + bytes([data[-1] ^ 1]),
+    lambda data: data[:len(data) // 2], lambda data: b"",
+    lambda data: data[:-1] + bytes([data[-1] ^ 1]),
     lambda data: b"not json\n" + data, lambda data: b"\x00" * 100,
     lambda data: b"{}\n" + data.partition(b"\n")[2], lambda data: b"[1]\n"], ids=range(7))
 def test_a_damaged_entry_is_compiled_again(fresh, damage):
@@ -226,7 +229,8 @@ print(build.counters["compiled"], y.item(), "numba" in sys.modules, "scipy" in s
 def _process(folder, before=""):
     environment = {**os.environ, "NTORCH_CACHE_DIR": str(folder)}
     return subprocess.Popen([sys.executable, "-W", "error", "-c", PROGRAM.format(before=before)],
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True)
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
+                            text=True)
 
 
 def test_processes_share_a_store_and_the_warm_path_needs_no_numba(tmp_path):
@@ -258,7 +262,7 @@ def test_import_is_light():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-# --- the code ----------------------------------------------------------------------------------------
+# --- the code -------------------------------------------------------------------------------------
 
 def _capture(monkeypatch):
     """Collect ``name -> LLVM IR`` of what is compiled from now on."""

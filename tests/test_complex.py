@@ -58,7 +58,8 @@ def test_binary(name):
 
 
 @pytest.mark.parametrize("call", [
-    lambda a: a * a.conj(), lambda a: a.abs() ** 2, lambda a: a.real * a.imag, lambda a: a.exp() / a,
+    lambda a: a * a.conj(), lambda a: a.abs() ** 2, lambda a: a.real * a.imag,
+    lambda a: a.exp() / a,
     lambda a: ntorch.view_as_real(a).prod(-1), lambda a: a.mH @ a, lambda a: ntorch.angle(a)],
     ids=range(7))
 def test_second_order(call):
@@ -67,7 +68,7 @@ def test_second_order(call):
 
 
 def test_gradient_convention():
-    """The gradient of a real loss is ``dL/d(re) + i dL/d(im)``: the direction of steepest ascent."""
+    """The gradient of a real loss is ``dL/d(re) + i dL/d(im)``: of steepest ascent."""
     z = make(A, True)
     (z.abs() ** 2).sum().backward()
     same(z.grad, 2 * A)

@@ -99,7 +99,8 @@ def test_dtype(case):
     values = arrays(case)
     layout = (lambda t: t) if case.name in NO_META else (lambda t: t.to("meta"))
     double = flat(function(case)(*tensors(values, layout=layout)))
-    for dtype in (ntorch.float32, ntorch.bfloat16):
+    lapack = case.name.startswith(("linalg_", "solve_"))        # has no half types
+    for dtype in (ntorch.float32,) if lapack else (ntorch.float32, ntorch.bfloat16):
         for d, s in zip(double, flat(function(case)(*tensors(values, dtype, layout=layout))),
                         strict=True):
             wanted = dtype if d.dtype is ntorch.float64 and case.name != "float_power" else d.dtype
@@ -238,7 +239,7 @@ def test_meta(case):
         (p.shape, p.dtype, "meta") for p in plain]
 
 
-@pytest.mark.filterwarnings("ignore:index_reduce:UserWarning")
+@pytest.mark.filterwarnings("ignore::UserWarning")      # what torch says of its own functions
 @every
 def test_against_torch(case):
     torch = pytest.importorskip("torch")

@@ -97,6 +97,44 @@ def test_float32_like_torch(name, options):
         assert np.allclose(a, b, rtol=2e-6, atol=1e-6)
 
 
+OTHERS = [
+    ("Adagrad", {"lr_decay": 0.1}), ("Adadelta", {"weight_decay": 0.1}), ("RMSprop", {}),
+    ("RMSprop", {"centered": True, "momentum": 0.5}), ("Rprop", {}), ("Adamax", {}),
+    ("NAdam", {"weight_decay": 0.1, "decoupled_weight_decay": True}), ("RAdam", {}),
+    ("ASGD", {"t0": 2, "lambd": 0.1}), ("LBFGS", {}),
+    ("LBFGS", {"line_search_fn": "strong_wolfe"}),
+    ("LBFGS", {"history_size": 3, "lr": 0.5}),
+]
+
+
+@pytest.mark.parametrize("name, options", OTHERS, ids=str)
+def test_others_like_torch(name, options):
+    """On a smooth problem in float64, where rounding does not decide the path."""
+    torch = pytest.importorskip("torch")
+    results = []
+    for library in (torch, ntorch):
+        generator = np.random.default_rng(0)
+        a, b = (library.from_numpy(generator.standard_normal(s)) for s in ((8, 5), (8,)))
+        p = library.nn.Parameter(library.from_numpy(generator.standard_normal(5)))
+        optimizer = getattr(library.optim, name)([p], **options)
+
+        def closure(a=a, b=b, p=p, optimizer=optimizer):
+            optimizer.zero_grad()
+            loss = (a @ p - b).pow(2).mean() + p.exp().sum() * 0.01
+            loss.backward()
+            return loss
+
+        path = []
+        for _ in range(2 if name == "LBFGS" else 12):
+            optimizer.step(closure)
+            path.append(p.detach().numpy().copy())
+        results.append(np.array(path))
+        layout = {k: sorted(v) for k, v in optimizer.state_dict()["state"].items()}
+        results[-1] = (results[-1], layout, sorted(optimizer.param_groups[0]))
+    assert results[0][1:] == results[1][1:]
+    assert np.allclose(results[0][0], results[1][0], rtol=1e-6, atol=1e-7)
+
+
 def test_versions_and_threads():
     """An update is an in-place write, and its result does not depend on how it is cut."""
     results = []

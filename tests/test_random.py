@@ -118,7 +118,8 @@ def test_normal_with_tensors_equals_torch(torch):
     for lib in (torch, ntorch):
         lib.manual_seed(3)
     drawn = [[lib.normal(lib.arange(20.0), 0.7), lib.normal(0.3, lib.full((5,), 0.5)),
-              lib.normal(lib.arange(6.0).view(2, 3), lib.full((3,), 0.5)), lib.normal(1.0, 2.0, (9,))]
+              lib.normal(lib.arange(6.0).view(2, 3), lib.full((3,), 0.5)),
+              lib.normal(1.0, 2.0, (9,))]
              for lib in (torch, ntorch)]
     for expected, got in zip(*drawn, strict=True):
         assert_same(expected, got)
@@ -126,7 +127,8 @@ def test_normal_with_tensors_equals_torch(torch):
 
 INITIALISERS = [("kaiming_uniform_", {"a": math.sqrt(5)}), ("xavier_normal_", {}),
                 ("kaiming_normal_", {}), ("trunc_normal_", {"std": 0.02}),
-                ("trunc_normal_", {"std": 1.0}), ("trunc_normal_", {"std": 4.0, "a": 1.0, "b": 2.0})]
+                ("trunc_normal_", {"std": 1.0}),
+                ("trunc_normal_", {"std": 4.0, "a": 1.0, "b": 2.0})]
 
 
 @pytest.mark.parametrize("name, keywords", INITIALISERS)
@@ -198,8 +200,9 @@ def test_uniform_never_reaches_its_upper_bound():
 def test_uniform_of_half_types_near_the_bound_equals_torch(torch):
     for dtype in ("float16", "bfloat16"):
         for low, high in ((0, 1), (1, 2), (-4, -2), (0, 3.3), (-0.3, 1.7), (0, 1e-7)):
-            assert_same(*(seeded(lib, 7).empty(30_000, dtype=getattr(lib, dtype)).uniform_(low, high)
-                          for lib in (torch, ntorch)))
+            empties = [seeded(lib, 7).empty(30_000, dtype=getattr(lib, dtype))
+                       for lib in (torch, ntorch)]
+            assert_same(*(x.uniform_(low, high) for x in empties))
 
 
 def test_moments():

@@ -65,7 +65,8 @@ def test_a_large_sort():
 
 @pytest.mark.parametrize("largest", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES[1:])
-@pytest.mark.parametrize("n, k", [(1, 1), (5, 0), (7, 3), (40, 40), (300, 5), (3000, 20), (3000, 2900)])
+@pytest.mark.parametrize("n, k", [(1, 1), (5, 0), (7, 3), (40, 40), (300, 5), (3000, 20),
+                                  (3000, 2900)])
 def test_topk_takes_the_first_of_the_stable_order(dtype, n, k, largest):
     values = sample(dtype, (4, n), k, nan=True)
     got = ntorch.topk(ntorch.from_numpy(values), k, largest=largest)
@@ -142,7 +143,8 @@ def test_bincount(dtype):
     weights = np.random.default_rng(1).random(100)
     x, w = ntorch.from_numpy(values), ntorch.from_numpy(weights)
     np.testing.assert_array_equal(x.bincount().numpy(), np.bincount(values))
-    np.testing.assert_array_equal(x.bincount(minlength=20).numpy(), np.bincount(values, minlength=20))
+    np.testing.assert_array_equal(x.bincount(minlength=20).numpy(),
+                                  np.bincount(values, minlength=20))
     np.testing.assert_allclose(x.bincount(w).numpy(), np.bincount(values, weights))
 
 

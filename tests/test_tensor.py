@@ -12,12 +12,12 @@ import pytest
 import ntorch
 from ntorch import Tensor
 
-TYPES = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64",
-         "complex64", "complex128")
+TYPES = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32",
+         "float64", "complex64", "complex128")
 NUMPY = {n: np.dtype(n) for n in TYPES if n != "bfloat16"}
 
 
-# --- creation --------------------------------------------------------------------------------------
+# --- creation -------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("call, wanted, dtype", [
     (lambda: ntorch.zeros(2, 3), np.zeros((2, 3)), "float32"),
@@ -41,7 +41,8 @@ NUMPY = {n: np.dtype(n) for n in TYPES if n != "bfloat16"}
     (lambda: ntorch.as_tensor([1, 2], dtype=ntorch.float64), np.array([1, 2]), "float64"),
     (lambda: ntorch.asarray([1.0, 2.0]), np.array([1, 2]), "float32"),
     (lambda: ntorch.scalar_tensor(2), np.array(2), "float32"),
-    (lambda: ntorch.frombuffer(bytearray(b"\1\0\2\0"), dtype=ntorch.int16), np.array([1, 2]), "int16"),
+    (lambda: ntorch.frombuffer(bytearray(b"\1\0\2\0"), dtype=ntorch.int16), np.array([1, 2]),
+     "int16"),
     (lambda: ntorch.ones(2).new_zeros(3), np.zeros(3), "float32"),
     (lambda: ntorch.ones(2, dtype=ntorch.int8).new_ones((1, 2)), np.ones((1, 2)), "int8"),
     (lambda: ntorch.ones(2).new_full((2,), 3), np.full(2, 3), "float32"),
@@ -97,7 +98,7 @@ def test_bad_calls(call, error, words):
         call()
 
 
-# --- dtypes and promotion ----------------------------------------------------------------------------
+# --- dtypes and promotion -------------------------------------------------------------------------
 
 CATEGORY = {n: 0 if n == "bool" else 1 if "int" in n else 2 if "float" in n else 3 for n in TYPES}
 
@@ -199,7 +200,8 @@ def test_default_dtype():
 
 
 def test_dtype_attributes():
-    assert ntorch.float is ntorch.float32 and ntorch.long is ntorch.int64 and ntorch.half is ntorch.float16
+    assert ntorch.float is ntorch.float32 and ntorch.long is ntorch.int64
+    assert ntorch.half is ntorch.float16
     assert repr(ntorch.float32) == "torch.float32"
     assert ntorch.float16.is_floating_point and not ntorch.int8.is_floating_point
     assert ntorch.complex64.is_complex and not ntorch.uint8.is_signed
@@ -218,7 +220,7 @@ def test_conversion_between_all_types(a, b):
         np.testing.assert_array_equal(got.numpy(), values.astype(b))
 
 
-# --- views, strides, versions ------------------------------------------------------------------------
+# --- views, strides, versions ---------------------------------------------------------------------
 
 def test_views_share_storage_and_version():
     x = ntorch.arange(12.0).reshape(3, 4).clone()
@@ -237,7 +239,8 @@ def test_views_share_storage_and_version():
 
 @pytest.mark.parametrize("make, wanted", [
     (lambda x: x.t(), ((4, 3), (1, 4), 0)), (lambda x: x[1:, 1::2], ((2, 2), (4, 2), 5)),
-    (lambda x: x.select(1, 2), ((3,), (4,), 2)), (lambda x: x.unsqueeze(-1), ((3, 4, 1), (4, 1, 1), 0)),
+    (lambda x: x.select(1, 2), ((3,), (4,), 2)),
+    (lambda x: x.unsqueeze(-1), ((3, 4, 1), (4, 1, 1), 0)),
     (lambda x: x.expand(2, -1, -1), ((2, 3, 4), (0, 4, 1), 0)),
     (lambda x: x.view(2, 6), ((2, 6), (6, 1), 0)), (lambda x: x.diagonal(1), ((3,), (5,), 1)),
     (lambda x: x.unflatten(1, (2, 2)), ((3, 2, 2), (4, 2, 1), 0)),
@@ -303,7 +306,7 @@ def test_data():
     assert x.shape == (3,) and x.is_leaf
 
 
-# --- to and from Python and NumPy ----------------------------------------------------------------------
+# --- to and from Python and NumPy -----------------------------------------------------------------
 
 @pytest.mark.parametrize("name", TYPES)
 def test_item_and_tolist(name):
@@ -350,7 +353,7 @@ def test_half_arrays():
     assert x.numpy().dtype == np.float16 and x.numpy().tolist() == [1.5, 2.5]
 
 
-# --- copies, pickles -----------------------------------------------------------------------------------
+# --- copies, pickles ------------------------------------------------------------------------------
 
 def test_copy_and_deepcopy():
     x = ntorch.ones(2, requires_grad=True)
@@ -393,7 +396,8 @@ def test_to_and_type():
     assert x.to("meta").device.type == "meta" and x.cpu() is x
     assert x.type() == "torch.FloatTensor" and x.type("torch.LongTensor").dtype is ntorch.int64
     assert x.type(ntorch.float64).type() == "torch.DoubleTensor"
-    for name, dtype in (("half", "float16"), ("double", "float64"), ("long", "int64"), ("int", "int32"),
+    for name, dtype in (("half", "float16"), ("double", "float64"), ("long", "int64"),
+                        ("int", "int32"),
                         ("short", "int16"), ("char", "int8"), ("byte", "uint8"), ("bool", "bool"),
                         ("bfloat16", "bfloat16"), ("cfloat", "complex64")):
         assert getattr(x, name)().dtype is getattr(ntorch, dtype)
@@ -414,7 +418,7 @@ def test_subclasses():
     assert isinstance(made, Tensor) and type(copy.deepcopy(made)) is Mine
 
 
-# --- half types ------------------------------------------------------------------------------------------
+# --- half types -----------------------------------------------------------------------------------
 
 def _bfloat16(x):
     """Round to nearest even on the upper 16 bits of float32."""
@@ -423,8 +427,9 @@ def _bfloat16(x):
     return np.where(np.isnan(x), np.float32(np.nan), rounded.view(np.float32))
 
 
-HALVES = np.array([0.0, -0.0, 1.0, 1 / 3, 1e-8, 6e-8, 2.98e-8, 65504, 65519.9, 65520, 1e6, np.inf, -np.inf,
-                   np.nan, 1.00048828125, 1.00146484375, 3.3895314e38, 1e-40, 5.96e-8, 0.1, 1.00390625,
+HALVES = np.array([0.0, -0.0, 1.0, 1 / 3, 1e-8, 6e-8, 2.98e-8, 65504, 65519.9, 65520, 1e6, np.inf,
+                   -np.inf, np.nan, 1.00048828125, 1.00146484375, 3.3895314e38, 1e-40, 5.96e-8, 0.1,
+                   1.00390625,
                    1.01171875, -2049.0, -2051.0], np.float32)
 
 
@@ -459,10 +464,11 @@ def test_half_arithmetic_rounds_once(dtype):
     total = a.sum()
     assert total.dtype is dtype and total.item() == a.float().sum().to(dtype).item()
     c, d = a[:400].view(20, 20), b[:400].view(20, 20)
-    np.testing.assert_allclose((c @ d).float().numpy(), c.float().numpy() @ d.float().numpy(), rtol=1e-2)
+    np.testing.assert_allclose((c @ d).float().numpy(), c.float().numpy() @ d.float().numpy(),
+                               rtol=1e-2)
 
 
-# --- writing -------------------------------------------------------------------------------------------
+# --- writing --------------------------------------------------------------------------------------
 
 def test_copy_fill_zero():
     x = ntorch.zeros(2, 3, dtype=ntorch.int32)

@@ -64,6 +64,7 @@ def train(options, progress):
         loss = loss_of(model(pictures), targets, lengths)
         optimizer.zero_grad()
         loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimizer.step()
         schedule.step()
         losses.append(loss.item())

@@ -198,12 +198,25 @@ def rows_min(out, index, source, begin, end):
                     out[o, index[j], t] = new
 
 
-def linearize(index, size, stride, place, begin, end):
-    """``place += stride * index``, negative indices counted from ``size``."""
-    source, target = index[begin:end], place[begin:end]
-    for i in range(len(target)):
-        at = source[i]
-        target[i] += stride * select(at < 0, at + size, at)
+def locate(index, size, stride, fresh, place, begin, end):
+    """``place`` = (or if not ``fresh``, +=) ``stride * index``; negative indices count from
+    ``size``. One task. ``place`` has one element more than ``index``: where the first index
+    outside [-size, size) is, or -1.
+    """
+    n = len(index)
+    outside = 0
+    target = place[:n]
+    for i in range(n):
+        at = index[i]
+        outside += (at < -size) | (at >= size)
+        step = stride * select(at < 0, at + size, at)
+        target[i] = select(fresh != 0, step, target[i] + step)
+    place[n] = -1
+    if outside:
+        for i in range(n):
+            if index[i] < -size or index[i] >= size:
+                place[n] = i
+                return
 
 
 def count_true(flags, counts, chunk, begin, end):

@@ -169,17 +169,55 @@ def _select(keys, places, k):
             return
 
 
+def _sink(keys, places, count):
+    """Restore the order of a heap whose root was replaced: the greatest (key, place) on top."""
+    at, key, place = 0, keys[0], places[0]
+    while True:
+        child = 2 * at + 1
+        if child >= count:
+            break
+        if child + 1 < count and _before(keys[child], places[child], keys[child + 1],
+                                         places[child + 1]):
+            child += 1
+        if not _before(key, place, keys[child], places[child]):
+            break
+        keys[at], places[at] = keys[child], places[child]
+        at = child
+    keys[at], places[at] = key, place
+
+
+def _smallest(keys, places, heap_keys, heap_places, k):
+    """Put the ``k`` smallest pairs first by one pass with a heap: for ``k`` much below the size."""
+    for i in range(k):
+        heap_keys[i], heap_places[i] = keys[i], i
+    _merge_sort(heap_keys, heap_places, keys[:k], places[:k])
+    for i in range(k // 2):
+        _swap(heap_keys, heap_places, i, k - 1 - i)         # descending: a heap
+    for i in range(k, len(keys)):
+        if keys[i] < heap_keys[0]:
+            heap_keys[0], heap_places[0] = keys[i], i
+            _sink(heap_keys, heap_places, k)
+    for i in range(k):
+        keys[i], places[i] = heap_keys[i], heap_places[i]
+
+
 def top_rows(keys, places, other_keys, other_places, k, begin, end):
     """The ``k`` smallest keys of each row, sorted, come first; equal keys by place."""
+    n = keys.shape[1]
     for row in range(begin, end):
-        n = keys.shape[1]
-        for i in range(n):
-            places[row, i] = i
+        line, origin, spare, spare_origin = (keys[row], places[row], other_keys[row],
+                                             other_places[row])
+        if 16 * k <= n:
+            _smallest(line, origin, spare, spare_origin, k)
+        else:
+            for i in range(n):
+                origin[i] = i
+            if k < n:
+                _select(line, origin, k)
         if k < n:
-            _select(keys[row], places[row], k)
-            # places of equal keys in order: insertion and merge are stable on (place) order
-            _merge_sort(places[row, :k], keys[row, :k], other_places[row, :k], other_keys[row, :k])
-        _merge_sort(keys[row, :k], places[row, :k], other_keys[row, :k], other_places[row, :k])
+            # by place first: the stable sort by key then leaves equal keys in that order
+            _merge_sort(origin[:k], line[:k], spare_origin, spare)
+        _merge_sort(line[:k], origin[:k], spare, spare_origin)
 
 
 def kth_rows(keys, places, k, out, begin, end):

@@ -154,6 +154,11 @@ def alias(tensor):
     return make(tensor._storage, tensor.dtype, tensor._shape, tensor._strides, tensor._offset)
 
 
+def reshaped(tensor, shape):
+    """The elements of a row-major tensor in another shape: same memory, no history, no base."""
+    return make(tensor._storage, tensor.dtype, shape, contiguous_strides(shape), tensor._offset)
+
+
 def numel(tensor):
     """Number of elements."""
     return product(tensor._shape)

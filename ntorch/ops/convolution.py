@@ -12,7 +12,7 @@ from ..kernels import conv, gemm_pack
 from ..runtime import build, memory
 from ..runtime.device import META
 from ..runtime.storage import Storage
-from .base import Size, empty, make, numel, product
+from .base import Size, empty, make, numel, product, reshaped
 from .contraction_plan import Epilogue, Source, contract, prepack, tile
 from .structured import as_dtype, compute_dtype, contiguous, run, zeros
 
@@ -106,18 +106,11 @@ def spread_image(x, geometry):
         return x
     phase = geometry.spread
     out = empty((n * c, geometry.phases, *phase), x.dtype)
-    planes = _shaped(x, (n * c, *x._shape[2:]))
+    planes = reshaped(x, (n * c, *x._shape[2:]))
     run(conv.spread, [("C", planes), ("C", out), *(("i", s) for s in geometry.stride),
                       *(("i", p) for p in geometry.padding)], n * c,
         max(1, 32768 // max(numel(out) // max(n * c, 1), 1)))
-    return _shaped(out, (n, c, geometry.phases * product(phase)))
-
-
-def _shaped(tensor, shape):
-    """A row-major tensor's elements in another shape."""
-    from .base import contiguous_strides
-    return make(tensor._storage, tensor.dtype, Size(shape), contiguous_strides(shape),
-                tensor._offset)
+    return reshaped(out, (n, c, geometry.phases * product(phase)))
 
 
 def _flat(tensor):
@@ -201,13 +194,13 @@ def _depthwise(spread, weight, bias, offsets, out, multiplier, grid, stride, shi
     """Launch the depthwise kernel: grid positions ``q`` of ``spread`` to ``q * stride + shift``."""
     n, filters = out._shape[:2]
     planes = n * filters // multiplier
-    source = _shaped(spread, (planes, numel(spread) // planes))
+    source = reshaped(spread, (planes, numel(spread) // planes))
     table = make(Storage.borrow(offsets.address, len(offsets.array) * 8, offsets),
                  _int64(), Size((len(offsets.array),)), (1,), 0)
     run(conv.depthwise, [
-        ("C", source), ("C", _shaped(weight, (filters, numel(weight) // filters))),
+        ("C", source), ("C", reshaped(weight, (filters, numel(weight) // filters))),
         ("C", bias if bias is not None else _empty_array(out.dtype)), ("C", table),
-        ("C", _shaped(out, (n * filters, *out._shape[2:]))), ("i", multiplier), ("i", grid[2]),
+        ("C", reshaped(out, (n * filters, *out._shape[2:]))), ("i", multiplier), ("i", grid[2]),
         ("i", grid[1]), *(("i", s) for s in stride), *(("i", s) for s in shift)],
         n * filters, max(1, 16384 // max(product(out._shape[2:]), 1)))
 
@@ -253,7 +246,7 @@ def _fill_bias(target, bias):
     from .registry import ops
     ops.zero_(target)
     if bias is not None:
-        ops.add_(target, _shaped(bias, (1, numel(bias), 1, 1, 1)))
+        ops.add_(target, reshaped(bias, (1, numel(bias), 1, 1, 1)))
 
 
 def _run_phases(grad, weight, bias, target, geometry, groups, n):
@@ -297,7 +290,7 @@ def _run_phases(grad, weight, bias, target, geometry, groups, n):
 def _columns(weight, taps):
     """The weight (O, 1, taps) with only some taps."""
     from .registry import ops
-    flat = _shaped(weight, (weight._shape[0], product(weight._shape[1:])))
+    flat = reshaped(weight, (weight._shape[0], product(weight._shape[1:])))
     if len(taps) == flat._shape[1]:
         return flat
     return contiguous(ops.index_select(flat, 1, ops.tensor(taps)))
@@ -307,7 +300,7 @@ def _transposed(weight, taps, groups, count):
     """The weight (G, O, C, taps) as (G, C, O, some taps), row-major."""
     from .registry import ops
     o, c = weight._shape[0] // groups, weight._shape[1]
-    view = _shaped(weight, (groups, o, c, count))
+    view = reshaped(weight, (groups, o, c, count))
     view = ops.permute(view, (0, 2, 1, 3))
     if len(taps) < count:
         view = ops.index_select(view, 3, ops.tensor(taps))
@@ -338,9 +331,9 @@ def weight_gradient(x, grad, geometry, groups):
         table = make(Storage.borrow(offsets.address, taps * 8, offsets), _int64(), Size((taps,)),
                      (1,), 0)
         run(conv.depthwise_weight, [
-            ("C", _shaped(spread, (n * channels, image))),
-            ("C", _shaped(laid, (n * filters, run_length))), ("C", table),
-            ("C", _shaped(target, (filters, taps))), ("i", n), ("i", filters // channels)],
+            ("C", reshaped(spread, (n * channels, image))),
+            ("C", reshaped(laid, (n * filters, run_length))), ("C", table),
+            ("C", reshaped(target, (filters, taps))), ("i", n), ("i", filters // channels)],
             filters, 1, reassoc=True)
     else:
         a = Source(_pack_runs(T, tile(T).rows), (
@@ -360,17 +353,17 @@ def _virtual(grad, geometry):
     positions)."""
     n, filters = grad._shape[:2]
     if geometry.spread[1:] == geometry.grid[1:]:
-        return _shaped(grad, (n, filters, product(geometry.grid)))
+        return reshaped(grad, (n, filters, product(geometry.grid)))
     wide = Geometry((1, 1, 1), (1, 1, 1), (0, 0, 0), (1, 1, 1), geometry.grid,
                     (geometry.grid[0], *geometry.spread[1:]))
     full = spread_image(grad, wide)
     size = numel(full) // (n * filters)
     if size == geometry.positions:
         return full
-    planes = _shaped(full, (n * filters, size))
+    planes = reshaped(full, (n * filters, size))
     cut = make(planes._storage, planes.dtype, Size((n * filters, geometry.positions)), (size, 1),
                planes._offset)
-    return _shaped(contiguous(cut), (n, filters, geometry.positions))
+    return reshaped(contiguous(cut), (n, filters, geometry.positions))
 
 
 __all__ = ["Geometry", "forward", "input_gradient", "memory", "weight_gradient"]

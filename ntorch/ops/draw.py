@@ -11,7 +11,7 @@ from ..kernels import random as kernels
 from ..runtime import dtypes
 from ..runtime.device import META
 from ..runtime.storage import array_view
-from .base import contiguous_strides, empty, is_contiguous, make, numel, product
+from .base import empty, is_contiguous, make, numel, product, reshaped
 from .registry import ops
 from .structured import run
 
@@ -23,11 +23,6 @@ def _array(vector):
     """A flat tensor as a NumPy array over the same memory."""
     size = vector.dtype.itemsize
     return array_view(vector._storage, vector._address, vector._shape, (size,), vector.dtype.numpy)
-
-
-def reshaped(tensor, shape):
-    """The contiguous ``tensor`` with another shape over the same memory."""
-    return make(tensor._storage, tensor.dtype, shape, contiguous_strides(shape), tensor._offset)
 
 
 def flat(tensor):

@@ -96,8 +96,9 @@ class Generator:
         with self._lock:
             state = self._state_words()
             kernel = build.kernel(kernels.mt_words, ("i4:1C", "i4:1C", "i"))
-            launch.run(kernel, (state.ctypes.data, _WORDS, out._address, n, self._next or _WORDS), 1, 1)
-            self._next = ((self._next or _WORDS) + n - 1) % _WORDS + 1
+            start = self._next or _WORDS
+            launch.run(kernel, (state.ctypes.data, _WORDS, out._address, n, start), 1, 1)
+            self._next = (start + n - 1) % _WORDS + 1
         return out
 
     def random64(self):

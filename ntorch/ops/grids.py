@@ -4,17 +4,22 @@ import ctypes
 from ..kernels import indexing as kernels
 from ..runtime import dtypes
 from ..runtime.device import META
-from .base import contiguous_strides, empty, is_contiguous, make, numel, product, wrap_dim
+from .base import (
+    TensorBase,
+    empty,
+    is_contiguous,
+    make,
+    numel,
+    product,
+    reshaped,
+    wrap_dim,
+)
+from .outputs import overlap_error, prepare_out
 from .registry import Entry, ops, register
 from .structured import as_dtype, contiguous, run
 
 GRAIN = 16384       # elements in one task
 _RAW = {1: dtypes.uint8, 2: dtypes.int16, 4: dtypes.int32, 8: dtypes.int64, 16: dtypes.complex128}
-
-
-def reshaped(tensor, shape):
-    """The contiguous ``tensor`` in another shape, over the same memory, with no history."""
-    return make(tensor._storage, tensor.dtype, shape, contiguous_strides(shape), tensor._offset)
 
 
 def raw(tensor):
@@ -163,26 +168,19 @@ def calculate(target, write):
         ops.copy_(target, work)
 
 
-__all__ = ["UpdatingEntry", "calculable", "calculate", "check_index", "first_outside", "flat", "grid",
-           "int64", "lanes", "narrowed", "raw", "read_int", "reshaped", "rows_grain", "sides",
-           "updating", "within", "wrap_dim"]
-
-
 def write_out(op, out, result, inputs=()):
-    """Copy ``result`` into the user's ``out``, resized; RuntimeError if its type cannot hold it, or
-    if it overlaps itself or one of ``inputs``."""
-    from ..eager import check_writable
-    check_writable(op, out)
-    if any(t is not None and numel(t) and t._storage is out._storage for t in inputs):
-        raise RuntimeError(f"{op}: unsupported operation: the input tensor and the written-to "
-                           "tensor refer to a single memory location. Please clone() the tensor "
-                           "before performing the operation.")
-    if not dtypes.can_cast(result.dtype, out.dtype):
-        raise RuntimeError(f"{op}: result type {result.dtype} can't be cast to the desired output "
-                           f"type {out.dtype}")
-    if result._requires_grad or out._requires_grad:
-        raise RuntimeError(f"{op}(): functions with out=... arguments don't support automatic "
-                           "differentiation, but one of the arguments requires grad.")
-    if tuple(out._shape) != tuple(result._shape):
-        out.resize_(result._shape)
+    """Copy ``result`` into the user's ``out``, resized; RuntimeError if its type cannot hold it,
+    or if it overlaps itself or one of ``inputs``."""
+    if isinstance(out, TensorBase):
+        if any(t is not None and numel(t) and t._storage is out._storage for t in inputs):
+            raise overlap_error(op)
+        if result._requires_grad or out._requires_grad:
+            raise RuntimeError(f"{op}(): functions with out=... arguments don't support automatic "
+                               "differentiation, but one of the arguments requires grad.")
+    prepare_out(op, out, result._shape, result.dtype, result._storage.device)
     return ops.copy_(out, result)
+
+
+__all__ = ["UpdatingEntry", "calculable", "calculate", "check_index", "first_outside", "flat",
+           "grid", "int64", "lanes", "narrowed", "raw", "read_int", "reshaped", "rows_grain",
+           "sides", "updating", "within", "wrap_dim", "write_out"]

@@ -5,7 +5,7 @@ import itertools
 from ..kernels import rnn as kernels
 from ..runtime import build, cpu, dtypes
 from ..runtime.device import META
-from .base import empty
+from .base import contiguous_strides, empty, make, product
 from .host_tables import int_table
 from .registry import ops
 from .structured import contiguous, run
@@ -22,6 +22,22 @@ def _step_tables(sizes):
     """Tables of the first row of each step and of the number of rows."""
     offsets = list(itertools.accumulate(sizes, initial=0))[:-1]
     return int_table(offsets), int_table(sizes)
+
+
+def rows_of(tensor):
+    """A row-major tensor (..., features) as (rows, features), over the same memory."""
+    if len(tensor._shape) == 2:
+        return tensor
+    shape = (product(tensor._shape[:-1]), tensor._shape[-1])
+    return make(tensor._storage, tensor.dtype, shape, (shape[1], 1), tensor._offset)
+
+
+def shaped_like(rows, like):
+    """Fresh (rows, features) in the leading dimensions of ``like``."""
+    if len(like._shape) == 2:
+        return rows
+    shape = (*like._shape[:-1], rows._shape[1])
+    return make(rows._storage, rows.dtype, shape, contiguous_strides(shape), 0)
 
 
 def copy_of(tensor):

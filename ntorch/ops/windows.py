@@ -2,7 +2,7 @@
 from ..kernels import embedding as index_kernels
 from ..runtime import dtypes
 from ..runtime.device import META
-from .base import contiguous_strides, empty, integer, make, product
+from .base import empty, integer, product, reshaped
 from .structured import as_dtype, compute_dtype, contiguous, run
 
 WORDS = {1: "one int", 2: "two ints", 3: "three ints"}
@@ -55,11 +55,6 @@ def pooled_shape(op, shape, kernel, stride, padding, dilation, ceil_mode):
         raise RuntimeError(f"{op}: Given input size: {list(shape[-n - 1:])}. Calculated output "
                            f"size: {[shape[-n - 1], *sizes]}. Output size is too small")
     return (*shape[:-n], *sizes)
-
-
-def reshaped(tensor, shape):
-    """A row-major tensor seen with another shape of as many elements."""
-    return make(tensor._storage, tensor.dtype, shape, contiguous_strides(shape), tensor._offset)
 
 
 def planes(tensor, n):

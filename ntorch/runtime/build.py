@@ -16,6 +16,7 @@ import os
 import pathlib
 import struct
 import sys
+import threading
 
 from . import load, store
 from .fingerprint import fingerprint
@@ -24,6 +25,8 @@ _SIGNATURE = (None, ctypes.c_char_p, ctypes.c_int64, ctypes.c_int64)
 _HOLDING_GIL = ctypes.PYFUNCTYPE(*_SIGNATURE)
 _RELEASING_GIL = ctypes.CFUNCTYPE(*_SIGNATURE)
 _kernels = {}
+_building = threading.RLock()
+os.register_at_fork(after_in_child=lambda: globals().update(_building=threading.RLock()))
 counters = {"compiled": 0, "loaded": 0}
 _pack_double, _unpack_integer = struct.Struct("d").pack, struct.Struct("q").unpack
 
@@ -87,7 +90,10 @@ def kernel(fn, params, T="f4", reassoc=False, name=None):
     memo = (fn, params, T, reassoc)
     found = _kernels.get(memo)
     if found is None:
-        found = _kernels[memo] = _build(fn, tuple(params), T, reassoc, name or fn.__name__)
+        with _building:                 # Numba compiles on one thread at a time
+            found = _kernels.get(memo)
+            if found is None:
+                found = _kernels[memo] = _build(fn, tuple(params), T, reassoc, name or fn.__name__)
     return found
 
 

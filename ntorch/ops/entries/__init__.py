@@ -1,7 +1,8 @@
-"""The entries of the table, by family. ``registry.MODULES`` lists the files; a new file is added there.
+"""The entries of the table, by family. ``registry.MODULES`` lists the files; add a new file there.
 
-``arithmetic compare logic exponential trigonometric special activation rounding complexes``: pointwise.
+Pointwise: ``arithmetic division compare logic exponential trigonometric special rounding
+complexes``, and ``activation activation_smooth`` (kernels) with ``activation_public`` (names).
 ``reductions scans sorting``: over dimensions. ``views copying creation random movement indexing``:
-layout and data. ``contraction convolution pooling normalization softmax embedding loss ctc recurrent
-attention linalg optim``: structured kernels and what is composed of them.
+layout and data. ``contraction convolution pooling normalization softmax embedding loss ctc
+recurrent attention linalg optim``: structured kernels and what is composed of them.
 """

@@ -2,22 +2,18 @@
 from ...kernels import indexing as kernels
 from ...runtime import dtypes
 from ...runtime.device import META
-from ..base import TensorBase, broadcast_shapes, empty, numel, product
+from ..base import broadcast_shapes, empty, numel, product
 from ..composite import composite, overloaded
-from ..dtype_rules import _scalar_name, same
+from ..dtype_rules import _scalar_name
 from ..grids import (
-    GRAIN,
     calculate,
-    check_index,
     flat,
     int64,
     raw,
     read_int,
     reshaped,
-    rows_grain,
     updating,
 )
-from ..pointwise import pointwise
 from ..registry import ops
 from ..structured import contiguous, run, structured
 from .indexing import select_rows, write_rows
@@ -82,6 +78,26 @@ def argwhere(self):
     return ops._nonzero(self)
 
 
+def located(index, shape, size, stride=1, places=None, dim=0):
+    """Positions ``stride * index``, added to ``places``; negative indices count from ``size``.
+
+    The index is broadcast to ``shape``. IndexError if one is outside [-size, size). The result
+    has one element more, for the kernel's use.
+    """
+    if index._shape != shape:
+        index = ops.expand(index, shape)
+    index = int64(index)
+    n, fresh = numel(index), places is None
+    if fresh:
+        places = empty((n + 1,), dtypes.int64, index._storage.device)
+    run(kernels.locate, [("C", flat(index)), ("i", size), ("i", stride), ("i", fresh),
+                         ("C", places)], 1, 1)
+    if index._storage.device is not META and (bad := read_int(places, n)) >= 0:
+        raise IndexError(f"index {read_int(index, bad)} is out of bounds for dimension {dim} with "
+                         f"size {size}")
+    return places
+
+
 class Plan:
     """A decided advanced index: which dimensions, where the result goes, which positions.
 
@@ -105,19 +121,14 @@ class Plan:
         self.places = self._positions(self_, given)
 
     def _positions(self, self_, given):
-        count = product(self.shape)
-        places = ops.zeros(count, dtype=dtypes.int64, device=self_._storage.device)
-        stride = 1
         if 0 in [n for d, n in enumerate(self_._shape) if d not in self.dims]:
-            return places       # nothing is read: torch does not look at the indices
+            # nothing is read: torch does not look at the indices
+            return ops.zeros(product(self.shape), dtype=dtypes.int64)
+        places, stride = None, 1
         for d, index in zip(self.dims[::-1], given[::-1], strict=True):
-            size = self_._shape[d]
-            check_index(int64(index), size, IndexError, d, -size)
-            spread = contiguous(ops.expand(int64(index), self.shape))
-            run(kernels.linearize, [("C", flat(spread)), ("i", size), ("i", stride), ("C", places)],
-                count, GRAIN)
-            stride *= size
-        return places
+            places = located(index, self.shape, self_._shape[d], stride, places, d)
+            stride *= self_._shape[d]
+        return reshaped(places, (product(self.shape),))
 
     def order(self, ndim):
         """Dimensions of the indexed tensor, the indexed ones together."""
@@ -238,128 +249,6 @@ def _(grad, indices):
     return ops.index(grad, indices)
 
 
-@pointwise("_masked_fill(Tensor self, Tensor mask, Scalar value) -> Tensor", dtype=same, method=False)
-def _masked_fill(x, mask, value):
-    """``value`` where ``mask``, else ``self``."""
-    return value if mask != 0 else x
-
-
-@_masked_fill.gradient("self")
-def _(grad, mask):
-    return ops._masked_fill(grad, mask, 0)
-
-
-def _check_mask(op, mask, words):
-    if mask.dtype is not dtypes.bool_:
-        raise RuntimeError(f"{op} {words}, but got mask with dtype {_scalar_name(mask.dtype)}")
-
-
-def _fill_value(self, mask, value):
-    """Torch's checks of masked_fill; the number, or a tensor of ``self``'s dtype."""
-    _check_mask("masked_fill_", mask, "only supports boolean masks")
-    if isinstance(value, TensorBase):
-        if value._shape:
-            raise RuntimeError("masked_fill_ only supports a 0-dimensional value tensor, but got "
-                               f"tensor with {len(value._shape)} dimension(s).")
-    if (value.dtype.is_complex if isinstance(value, TensorBase) else isinstance(value, complex)) \
-            and not self.dtype.is_complex:
-        raise RuntimeError("value cannot be converted to type "
-                           f"{_scalar_name(self.dtype).lower()} without overflow")
-    if isinstance(value, TensorBase):
-        return ops.to_dtype(value, self.dtype)
-    if self.dtype.category == dtypes.INT:
-        return int(value)
-    return bool(value) if self.dtype is dtypes.bool_ else value
-
-
-@composite("masked_fill(Tensor self, Tensor mask, Any value) -> Tensor")
-def masked_fill(self, mask, value):
-    """``value`` (a number or zero-dim tensor) where ``mask`` is true, else ``self``; broadcasts."""
-    value = _fill_value(self, mask, value)
-    if isinstance(value, TensorBase):
-        return ops.where(mask, value, self)
-    return ops._masked_fill(self, mask, value)
-
-
-@composite("masked_fill_(Tensor self, Tensor mask, Any value) -> Tensor")
-def masked_fill_(self, mask, value):
-    """Writes ``value`` into ``self`` where ``mask`` is true."""
-    value = _fill_value(self, mask, value)
-    if isinstance(value, TensorBase):
-        return ops.copy_(self, ops.where(mask, value, self))
-    return ops._masked_fill_(self, mask, value)
-
-
-@structured("masked_select(Tensor self, Tensor mask, *, Tensor? out=None) -> Tensor")
-def masked_select(self, mask):
-    """The elements of ``self`` where ``mask`` is true, in row-major order; the two broadcast."""
-    if mask.dtype is not dtypes.bool_:
-        raise RuntimeError("masked_select: expected BoolTensor for mask")
-    if self._storage.device is META:
-        raise NotImplementedError("masked_select(): the size of the result depends on the data, "
-                                  "which a meta tensor does not have")
-    shape = broadcast_shapes(self._shape, mask._shape)
-    positions = _true_positions(contiguous(ops.expand(mask, shape)))
-    source = raw(contiguous(ops.expand(self, shape)))
-    out = empty((numel(positions),), self.dtype)
-    if numel(out):
-        select_rows(reshaped(source, (1, numel(source), 1)), positions, raw(out))
-    return out
-
-
-@masked_select.gradient("self")
-def _(grad, self, mask):
-    shape = broadcast_shapes(self._shape, mask._shape)
-    zeros = ops.zeros(shape, dtype=grad.dtype, device=grad.device)
-    return ops.masked_scatter(zeros, ops.expand(mask, shape), grad)
-
-
-@updating("_masked_scatter(Tensor self, Tensor mask, Tensor source) -> Tensor", method=False)
-def _masked_scatter(self, mask, source):
-    """``self`` with the elements of ``source``, in order, where ``mask`` (of its shape) is true."""
-    _check_mask("masked_scatter_", mask, "only supports boolean masks")
-    if source.dtype is not self.dtype:
-        raise RuntimeError("masked_scatter: expected self and source to have same dtypes but got "
-                           f"{_scalar_name(self.dtype)} and {_scalar_name(source.dtype)}")
-    flags = contiguous(ops.expand(mask, self._shape))
-    if self._storage.device is not META and ops.sum(flags).item() > numel(source):
-        raise RuntimeError("Number of elements of source < number of ones in mask")
-    values = flat(raw(contiguous(source)))
-
-    def write(target):
-        run(kernels.masked_scatter, [("C", flat(raw(target))), ("C", flat(flags)), ("C", values)],
-            1, 1)
-    return write
-
-
-@_masked_scatter.gradient("self")
-def _(grad, mask):
-    return ops._masked_fill(grad, mask, 0)
-
-
-@_masked_scatter.gradient("source")
-def _(grad, mask, source):
-    taken = ops.masked_select(grad, ops.expand(mask, grad._shape))
-    missing = numel(source) - numel(taken)
-    if missing:
-        taken = ops.cat([taken, ops.zeros(missing, dtype=taken.dtype, device=taken.device)])
-    return ops.reshape(taken, source._shape)
-
-
-@composite("masked_scatter(Tensor self, Tensor mask, Tensor source) -> Tensor")
-def masked_scatter(self, mask, source):
-    """``self`` with the elements of ``source``, in order, where ``mask`` is true; the first two
-    broadcast. RuntimeError if ``source`` is too short."""
-    shape = broadcast_shapes(self._shape, mask._shape)
-    return ops._masked_scatter(ops.expand(self, shape), mask, source)
-
-
-@composite("masked_scatter_(Tensor self, Tensor mask, Tensor source) -> Tensor")
-def masked_scatter_(self, mask, source):
-    """Writes the elements of ``source``, in order, into ``self`` where ``mask`` is true."""
-    return ops._masked_scatter_(self, mask, source)
-
-
 def _check_positions(op, self, at):
     if at.dtype is not dtypes.int64:
         raise RuntimeError(f"{op}(): Expected a long tensor for index, but got "
@@ -369,14 +258,12 @@ def _check_positions(op, self, at):
         raise IndexError(f"{op}(): tried to {'put elements into' if op == 'put_' else 'take from'} "
                          "an empty tensor")
     from ..grids import first_outside
-    places = contiguous(at)
-    bad = first_outside(places, -n, n)
-    if bad is not None:
-        raise IndexError(f"out of range: tried to access index {bad} on a tensor of {n} elements.")
-    wrapped = empty((numel(at),), dtypes.int64, self._storage.device)
-    ops.zero_(wrapped)
-    run(kernels.linearize, [("C", flat(places)), ("i", n), ("i", 1), ("C", wrapped)], numel(at), GRAIN)
-    return wrapped
+    try:
+        return reshaped(located(at, at._shape, n), (numel(at),))
+    except IndexError:
+        bad = first_outside(contiguous(at), -n, n)
+        raise IndexError(f"out of range: tried to access index {bad} on a tensor of {n} elements."
+                         ) from None
 
 
 @structured("take(Tensor self, Tensor index, *, Tensor? out=None) -> Tensor")
@@ -397,7 +284,8 @@ def _(grad, self, index):
     return ops.put(ops.zeros_like(self, dtype=grad.dtype), index, grad, True)
 
 
-@updating("put(Tensor self, Tensor index, Tensor source, bool accumulate=False) -> Tensor", out=False)
+@updating("put(Tensor self, Tensor index, Tensor source, bool accumulate=False) -> Tensor",
+          out=False)
 def put(self, index, source, accumulate):  # noqa: F811
     """``self`` with ``source`` written (or added) at int64 positions of the flattened tensor."""
     if source.dtype is not self.dtype:
@@ -431,4 +319,4 @@ def _(grad, index, source):
     return ops.reshape(ops.take(grad, index), source._shape)
 
 
-__all__ = ["rows_grain"]
+from . import masks  # noqa: E402, F401 - uses the positions of true elements found above

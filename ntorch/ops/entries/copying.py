@@ -26,8 +26,10 @@ CONSTANT = PointwiseEntry("constant(Scalar value) -> Tensor", _value, lambda d: 
 
 def write(target, source):
     """Copy ``source`` (any dtype, broadcastable) into ``target`` without recording."""
-    if target._storage.device is META or source._storage.device is META:
+    if target._storage.device is META:
         return target
+    if source._storage.device is META:
+        raise NotImplementedError("Cannot copy out of meta tensor; no data! (copy_)")
     if not numel(target):
         return target
     if target._storage is source._storage and target._address != source._address:

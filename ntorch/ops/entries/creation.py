@@ -35,7 +35,8 @@ def sequence(result, start, step):
     work = dtypes.int64 if exact else dtypes.float64
     direct = result if result.dtype is work else empty(result._shape, work, result._storage.device)
     kind = "i" if exact else "f"
-    run(kernels.sequence, [("C", direct), (kind, start), (kind, step)], numel(result), 16384, T="f8")
+    run(kernels.sequence, [("C", direct), (kind, start), (kind, step)], numel(result), 16384,
+        T="f8")
     return result if direct is result else ops.copy_(result, direct)
 
 
@@ -97,7 +98,8 @@ def range_(start=0, end=None, step=1, *, out=None, dtype=None, layout=None, devi
         raise RuntimeError("upper bound and lower bound inconsistent with step sign")
     dtype = dtype or (out.dtype if out is not None else dtypes.get_default_dtype())
     count = int(math.floor((end - start) / step)) + 1
-    return _finish("range", sequence(empty((count,), dtype, device), start, step), requires_grad, out)
+    result = sequence(empty((count,), dtype, device), start, step)
+    return _finish("range", result, requires_grad, out)
 
 
 def _spaced_dtype(op, dtype, out, start, end):
@@ -268,6 +270,7 @@ _window("hann_window", lambda t: 0.5 - 0.5 * np.cos(2 * np.pi * t),
         "``0.5 - 0.5 cos(2 pi t)``, t from 0 to 1.")
 _window("hamming_window", lambda t, alpha=0.54, beta=0.46: alpha - beta * np.cos(2 * np.pi * t),
         "``alpha - beta cos(2 pi t)``, t from 0 to 1.")
-_window("blackman_window", lambda t: 0.42 - 0.5 * np.cos(2 * np.pi * t) + 0.08 * np.cos(4 * np.pi * t),
+_window("blackman_window",
+        lambda t: 0.42 - 0.5 * np.cos(2 * np.pi * t) + 0.08 * np.cos(4 * np.pi * t),
         "``0.42 - 0.5 cos(2 pi t) + 0.08 cos(4 pi t)``, t from 0 to 1.")
 _window("bartlett_window", lambda t: 1 - np.abs(2 * t - 1), "A triangle from 0 to 1 and back.")

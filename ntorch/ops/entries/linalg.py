@@ -10,6 +10,7 @@ from ...runtime.device import META
 from ...runtime.storage import array_view
 from ..base import broadcast_shapes, empty, product
 from ..composite import composite
+from ..errors import LinAlgError
 from ..registry import ops
 from ..structured import contiguous, host
 
@@ -64,7 +65,7 @@ def linalg_cholesky(self, upper):
         found, info = potrf(a, lower=not upper, clean=True)
         if info > 0:
             batch = f"(Batch element {i}): " if len(self._shape) > 2 else ""
-            raise np.linalg.LinAlgError(
+            raise LinAlgError(
                 f"linalg.cholesky: {batch}The factorization could not be completed because the "
                 f"input is not positive-definite (the leading minor of order {info} is not "
                 "positive-definite).")
@@ -83,6 +84,12 @@ def _(grad, result, upper):
     middle = 0.5 * (lower + ops.adjoint(ops.tril(lower, -1)))
     inverse = ops.linalg_solve_triangular(ops.adjoint(factor), middle, upper=True)
     return ops.linalg_solve_triangular(factor, inverse, upper=False, left=False)
+
+
+@composite("cholesky(Tensor self, bool upper=False, *, Tensor? out=None) -> Tensor")
+def cholesky(self, upper):
+    """``linalg.cholesky`` under its older name."""
+    return ops.linalg_cholesky(self, upper=upper)
 
 
 @host("linalg_solve_triangular(Tensor self, Tensor B, *, bool upper, bool left=True, "
@@ -148,7 +155,7 @@ def solve_matrices(self, B):
         _, _, x, info = gesv(a, b)
         if info > 0:
             batch = f"(Batch element {i}): " if len(self._shape) > 2 else ""
-            raise np.linalg.LinAlgError(f"linalg.solve: {batch}The solver failed because the input "
+            raise LinAlgError(f"linalg.solve: {batch}The solver failed because the input "
                                         "matrix is singular.")
         return x
 

@@ -8,6 +8,7 @@ from ...runtime import dtypes
 from ...runtime.device import META
 from ..base import empty, product
 from ..composite import overloaded
+from ..dtype_rules import _scalar_name
 from ..losses import reduced, reduction_name
 from ..registry import ops
 from ..structured import as_dtype, contiguous, run, structured, zeros
@@ -103,6 +104,9 @@ def _check_nll(input, target, weight):
     if weight is not None and tuple(weight._shape) != (classes,):
         raise RuntimeError(f"weight tensor should be defined either for all {classes} classes or "
                            f"no classes but got weight tensor of shape: {list(weight._shape)}")
+    if weight is not None and weight.dtype is not input.dtype:
+        raise RuntimeError(f"expected scalar type {_scalar_name(input.dtype)} but found "
+                           f"{_scalar_name(weight.dtype)}: the weight must have the input's type")
     if not input.dtype.is_floating_point:
         raise NotImplementedError(f"\"nll_loss\" not implemented for '{input.dtype}': expected "
                                   "floating point log-probabilities")

@@ -12,7 +12,12 @@ def _check_cat(tensors, dim):
     """The tensors that count and the wrapped ``dim``; torch skips vectors of no elements."""
     if not tensors:
         raise ValueError("torch.cat(): expected a non-empty list of Tensors")
+    where = tensors[0]._storage.device
     for position, tensor in enumerate(tensors):
+        if tensor._storage.device is not where:
+            raise RuntimeError("cat: Expected all tensors to be on the same device, but found at "
+                               f"least two devices, {where} and {tensor._storage.device}! "
+                               "Move them with .to(device).")
         if not tensor._shape:
             raise RuntimeError(f"zero-dimensional tensor (at position {position}) cannot be "
                                "concatenated")
@@ -62,7 +67,8 @@ def _(grad, tensors, dim):
         piece = ops.slice(grad, d, start, start + tensor._shape[d])
         start += tensor._shape[d]
         if tensor.dtype is not grad.dtype:
-            piece = ops.real(piece) if grad.dtype.is_complex and not tensor.dtype.is_complex else piece
+            if grad.dtype.is_complex and not tensor.dtype.is_complex:
+                piece = ops.real(piece)
             piece = ops.to_dtype(piece, tensor.dtype)
         pieces.append(piece)
     return tuple(pieces)
@@ -324,8 +330,9 @@ def _triangle(name, upper):
         out = empty(self._shape, self.dtype, self._storage.device)
         rows, columns = self._shape[-2:]
         shape = (product(self._shape[:-2]), rows, columns)
-        run(kernels.triangle, [("C", reshaped(raw(source), shape)), ("C", reshaped(raw(out), shape)),
-                               ("i", diagonal), ("i", upper)], shape[0] * rows, rows_grain(columns))
+        run(kernels.triangle,
+            [("C", reshaped(raw(source), shape)), ("C", reshaped(raw(out), shape)),
+             ("i", diagonal), ("i", upper)], shape[0] * rows, rows_grain(columns))
         return out
     triangle.doc = (f"The part of each matrix on and {words} a diagonal (0: the main one, "
                     "positive: above it), zero elsewhere.")
@@ -336,131 +343,4 @@ _triangle("tril", False)
 _triangle("triu", True)
 
 
-@composite("diag(Tensor self, int diagonal=0, *, Tensor? out=None) -> Tensor")
-def diag(self, diagonal):
-    """A matrix with the vector on a diagonal, or the diagonal of a matrix, as a copy."""
-    if len(self._shape) == 1:
-        return ops.diag_embed(self, diagonal)
-    if len(self._shape) == 2:
-        return ops.clone(ops.diagonal(self, diagonal))
-    raise RuntimeError(f"diag(): Supports 1D or 2D tensors. Got {len(self._shape)}D")
-
-
-@composite("diag_embed(Tensor self, int offset=0, int dim1=-2, int dim2=-1) -> Tensor")
-def diag_embed(self, offset, dim1, dim2):
-    """Matrices, in ``dim1`` and ``dim2`` of the result, with the last dimension on a diagonal."""
-    ndim = len(self._shape) + 1
-    first, second = wrap_dim(dim1, ndim), wrap_dim(dim2, ndim)
-    if first == second:
-        raise RuntimeError(f"diagonal dimensions cannot be identical {dim1}, {dim2}")
-    n = self._shape[-1] + abs(offset)
-    shape = list(self._shape[:-1])
-    for d in sorted((first, second)):
-        shape.insert(d, n)
-    zeros = ops.zeros(shape, dtype=self.dtype, device=self.device)
-    return ops.diagonal_scatter(zeros, self, offset, first, second)
-
-
-@composite("diagflat(Tensor self, int offset=0) -> Tensor")
-def diagflat(self, offset):
-    """A matrix with the flattened tensor on a diagonal."""
-    return ops.diag_embed(ops.reshape(self, (-1,)), offset)
-
-
-def _scattered(self, src, view):
-    """``self`` with ``src`` in place of one of its views."""
-    result = ops.clone(self)
-    place = view(result)
-    if place._shape != src._shape:
-        raise RuntimeError("expected src to have a size equal to the slice of self. src size = "
-                           f"{list(src._shape)}, slice size = {list(place._shape)}")
-    ops.copy_(place, src)
-    return result
-
-
-@composite("diagonal_scatter(Tensor self, Tensor src, int offset=0, int dim1=0, int dim2=1) -> "
-           "Tensor")
-def diagonal_scatter(self, src, offset, dim1, dim2):
-    """``self`` with ``src`` on a diagonal."""
-    return _scattered(self, src, lambda t: ops.diagonal(t, offset, dim1, dim2))
-
-
-@composite("select_scatter(Tensor self, Tensor src, int dim, int index) -> Tensor")
-def select_scatter(self, src, dim, index):
-    """``self`` with ``src`` in place of ``self.select(dim, index)``."""
-    return _scattered(self, src, lambda t: ops.select(t, dim, index))
-
-
-@composite("slice_scatter(Tensor self, Tensor src, int dim=0, int? start=None, int? end=None, "
-           "int step=1, *, Tensor? out=None) -> Tensor")
-def slice_scatter(self, src, dim, start, end, step):
-    """``self`` with ``src`` in place of a slice along ``dim``."""
-    return _scattered(self, src, lambda t: ops.slice(t, dim, start, end, step))
-
-
-@composite("trace(Tensor self) -> Tensor")
-def trace(self):
-    """The sum of the main diagonal of a matrix."""
-    if len(self._shape) != 2:
-        raise RuntimeError("trace: expected a matrix, but got tensor with dim "
-                           f"{len(self._shape)}")
-    return ops.sum(ops.diagonal(self))
-
-
-@overloaded("meshgrid", method=False)
-def meshgrid(*tensors, indexing="ij"):
-    """Coordinate grids: vectors broadcast against each other, one result per vector.
-
-    ``indexing`` is "ij" (matrix order) or "xy" (the first two results transposed).
-    """
-    if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)):
-        tensors = tuple(tensors[0])
-    if not tensors:
-        raise RuntimeError("meshgrid expects a non-empty TensorList")
-    for tensor in tensors:
-        if len(tensor._shape) > 1:
-            raise RuntimeError("torch.meshgrid: Expected 0D or 1D tensor in the tensor list but "
-                               f"got: {len(tensor._shape)}D")
-        if tensor.dtype is not tensors[0].dtype:
-            raise RuntimeError("torch.meshgrid expects all tensors to have the same dtype")
-    if indexing not in ("ij", "xy"):
-        raise RuntimeError('torch.meshgrid: indexing must be one of "xy" or "ij", but received: '
-                           f"{indexing}")
-    swap = indexing == "xy" and len(tensors) > 1
-    vectors = [tensors[1], tensors[0], *tensors[2:]] if swap else list(tensors)
-    shape = [numel(t) for t in vectors]
-    grids = [ops.expand(ops.reshape(t, [shape[d] if k == d else 1 for k in range(len(shape))]), shape)
-             for d, t in enumerate(vectors)]
-    if swap:
-        grids[0], grids[1] = grids[1], grids[0]
-    return tuple(grids)
-
-
-@overloaded("cartesian_prod", method=False)
-def cartesian_prod(*tensors):
-    """All combinations of the elements of vectors, one row each."""
-    for tensor in tensors:
-        if len(tensor._shape) != 1:
-            raise RuntimeError("Expect a 1D vector, but got shape " + str(list(tensor._shape)))
-    if len(tensors) == 1:
-        return tensors[0]
-    return ops.stack([ops.reshape(g, (-1,)) for g in meshgrid.host(*tensors)], 1)
-
-
-@overloaded("block_diag", method=False)
-def block_diag(*tensors):
-    """A matrix with the given ones (vectors as rows) along its diagonal."""
-    blocks = [_at_least(t, 2) for t in tensors] or [ops.empty(1, 0)]
-    for position, block in enumerate(blocks):
-        if len(block._shape) > 2:
-            raise RuntimeError("torch.block_diag: Input tensors must have 2 or fewer dimensions. "
-                               f"Input {position} has {len(block._shape)} dimensions")
-    width = sum(b._shape[1] for b in blocks)
-    rows, start = [], 0
-    for block in blocks:
-        rows.append(ops.pad(block, (start, width - start - block._shape[1])))
-        start += block._shape[1]
-    return ops._cat(rows, 0)
-
-
-from . import padding  # noqa: E402, F401 - the other half of this room
+from . import diagonals, grids_of, padding  # noqa: E402, F401 - the rest of this room

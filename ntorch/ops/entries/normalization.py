@@ -58,24 +58,37 @@ def _forward(input, k, weight, bias, eps, centered):
     return as_dtype(out, input.dtype), mean, rstd
 
 
-@structured("native_layer_norm(Tensor input, int[] normalized_shape, Tensor? weight, Tensor? bias, "
+@structured("_layer_norm(Tensor input, int[] normalized_shape, Tensor? weight, Tensor? bias, "
             "float eps) -> (Tensor, Tensor, Tensor)", method=False)
-def native_layer_norm(input, normalized_shape, weight, bias, eps):
-    """``(x - mean) * rstd * weight + bias`` over the last dimensions, the mean and rstd.
-
-    Mean and rstd have size 1 in the normalised dimensions; for half types they are float32.
-    """
+def _layer_norm(input, normalized_shape, weight, bias, eps):
+    """Layer norm, and the mean and rstd that its gradient needs, in the compute type."""
     k = _check("layer_norm", input, normalized_shape, weight, bias)
     return _forward(input, k, weight, bias, eps, True)
 
 
-@native_layer_norm.gradient("input")
+_layer_norm.backward_name = "NativeLayerNormBackward0"
+
+
+@composite("native_layer_norm(Tensor input, int[] normalized_shape, Tensor? weight, Tensor? bias, "
+           "float eps) -> (Tensor, Tensor, Tensor)", method=False)
+def native_layer_norm(input, normalized_shape, weight, bias, eps):
+    """``(x - mean) * rstd * weight + bias`` over the last dimensions, the mean and rstd.
+
+    Mean and rstd have size 1 in the normalised dimensions and no gradient; their type is that of
+    the weight, or of the input.
+    """
+    out, *statistics = ops._layer_norm(input, normalized_shape, weight, bias, eps)
+    dtype = input.dtype if weight is None else weight.dtype
+    return (out, *(as_dtype(s.detach(), dtype) for s in statistics))
+
+
+@_layer_norm.gradient("input")
 def _(grad0, input, normalized_shape, weight, result1, result2, eps):
     return grad0 if grad0 is None else ops._normalize_rows_backward(
         grad0, input, weight, result1.detach(), result2.detach(), len(normalized_shape), eps, True)
 
 
-@native_layer_norm.gradient("weight", "bias")
+@_layer_norm.gradient("weight", "bias")
 def _(grad0, input, normalized_shape, result1, result2, eps):
     if grad0 is None:
         return None, None
@@ -180,7 +193,7 @@ def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5, cudnn_
     """
     if isinstance(normalized_shape, int):
         normalized_shape = (normalized_shape,)
-    return ops.native_layer_norm(input, tuple(normalized_shape), weight, bias, eps)[0]
+    return ops._layer_norm(input, tuple(normalized_shape), weight, bias, eps)[0]
 
 
 @overloaded("rms_norm", namespace="nn.functional", method=False)

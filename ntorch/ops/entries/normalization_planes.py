@@ -1,127 +1,21 @@
-"""Normalisation with a weight per channel: batch, group and instance norm.
-
-Tensors are seen as planes (sample and channel) by positions. A statistic belongs to a group of
-planes: for batch norm those of one channel, for group norm some channels of one sample.
-"""
-from ...kernels import norm as kernels
-from ..base import empty, make, product
+"""Normalisation with a weight per channel: batch, group and instance norm."""
+from ..base import product
+from ..channel_norm import (
+    Layout,
+    gradients,
+    inverse_deviation,
+    is_turned,
+    moments,
+    normalize,
+    turn,
+    turned_back,
+    update_running,
+)
 from ..composite import composite, overloaded
 from ..norm_rules import differentiate_backward
 from ..registry import ops
-from ..structured import as_dtype, contiguous, run, structured
-from ..windows import computed, grain, parameter, reshaped
-
-CHANNELS = 4096     # statistics worth one task
-
-
-def _strided(tensor, shape, strides):
-    return make(tensor._storage, tensor.dtype, shape, strides, tensor._offset)
-
-
-class _Layout:
-    """How planes map to groups and channels.
-
-    ``planes`` by ``size`` positions; plane p is in group ``p // per_group % groups`` and has
-    channel ``p % channels``; ``members(row)`` sees a value per plane as (groups, planes of each).
-    """
-
-    def __init__(self, shape, groups=None):
-        batch, self.channels = shape[0], shape[1]
-        self.size, self.planes = product(shape[2:]), batch * shape[1]
-        self.batch = batch
-        self.of_batch = groups is None
-        if self.of_batch:
-            self.groups, self.per_group, self.count = self.channels, 1, batch
-        else:
-            self.count = self.channels // groups
-            self.groups, self.per_group = batch * groups, self.count
-        self.elements = self.count * self.size
-
-    def members(self, row):
-        """A row of one value per plane, as (groups, planes of a group)."""
-        strides = (1, self.channels) if self.of_batch else (self.count, 1)
-        return _strided(row, (self.groups, self.count), strides)
-
-    def member_weights(self, row):
-        """A row of one value per channel, as (groups, planes of a group)."""
-        if self.of_batch:
-            return _strided(row, (self.groups, self.count), (1, 0))
-        repeated = ops.contiguous(ops.expand(reshaped(row, (1, self.channels)),
-                                             (self.batch, self.channels)))
-        return self.members(reshaped(repeated, (self.planes,)))
-
-
-def _transposed(x, shape):
-    """The row-major transpose of a matrix, seen with another shape."""
-    n, c = x._shape
-    out = empty((c, n), x.dtype, x._storage.device)
-    run(kernels.transpose, [("C", x), ("C", out)], n=c, grain=grain(n))
-    return reshaped(out, shape)
-
-
-def _turned(x):
-    """(N, C) as (1, C, N): one position per plane would leave nothing to vectorise over."""
-    n, c = x._shape[:2]
-    return _transposed(reshaped(x, (n, c)), (1, c, n))
-
-
-def _turned_back(out, shape):
-    return _transposed(reshaped(out, out._shape[1:]), shape)
-
-
-def _is_turned(shape):
-    return shape[0] > 1 and product(shape[2:]) == 1
-
-
-def _moments(x, layout, eps):
-    """Mean, biased variance and rstd of each group."""
-    device = x._storage.device
-    mean, spread = (empty((layout.planes,), x.dtype, device) for _ in range(2))
-    run(kernels.plane_moments,
-        [("C", reshaped(x, (layout.planes, layout.size))), ("C", mean), ("C", spread)],
-        n=layout.planes, grain=grain(layout.size), reassoc=True)
-    results = [empty((layout.groups,), x.dtype, device) for _ in range(3)]
-    run(kernels.group_moments,
-        [("A", layout.members(mean)), ("A", layout.members(spread)), ("i", layout.size), ("T", eps),
-         *(("C", r) for r in results)], n=layout.groups, grain=grain(layout.count))
-    return results
-
-
-def _apply(x, weight, bias, mean, rstd, layout):
-    out = empty(x._shape, x.dtype, x._storage.device)
-    planes = (layout.planes, layout.size)
-    run(kernels.normalize_planes,
-        [("C", reshaped(x, planes)), ("C", parameter(weight, x)), ("C", parameter(bias, x)),
-         ("C", mean), ("C", rstd), ("C", reshaped(out, planes)), ("i", layout.per_group),
-         ("i", layout.channels)], n=layout.planes, grain=grain(layout.size))
-    return out
-
-
-def _backward(g, x, weight, mean, rstd, layout):
-    """Gradients of input, weight and bias from the saved statistics, all in the compute type."""
-    device, planes = x._storage.device, (layout.planes, layout.size)
-    total, aligned = (empty((layout.planes,), x.dtype, device) for _ in range(2))
-    g, x = reshaped(g, planes), reshaped(x, planes)
-    run(kernels.plane_gradient_sums,
-        [("C", g), ("C", x), ("C", mean), ("C", rstd), ("C", total), ("C", aligned),
-         ("i", layout.per_group)], n=layout.planes, grain=grain(layout.size), reassoc=True)
-    gw, gb = (empty((layout.channels,), x.dtype, device) for _ in range(2))
-    for source, target in ((aligned, gw), (total, gb)):
-        run(kernels.add_blocks, [("C", reshaped(source, (layout.batch, layout.channels))),
-                                 ("C", target)], n=layout.channels, grain=grain(layout.batch))
-    weights = ops.ones((layout.channels,), dtype=x.dtype, device=device) if weight is None \
-        else parameter(weight, x)
-    means = [empty((layout.groups,), x.dtype, device) for _ in range(2)]
-    run(kernels.group_gradient_means,
-        [("A", layout.members(total)), ("A", layout.members(aligned)),
-         ("A", layout.member_weights(weights)), ("i", layout.elements),
-         *(("C", m) for m in means)], n=layout.groups, grain=grain(layout.count))
-    gx = empty(planes, x.dtype, device)
-    run(kernels.normalize_planes_backward,
-        [("C", g), ("C", x), ("C", weights), ("C", mean), ("C", rstd), *(("C", m) for m in means),
-         ("C", gx), ("i", layout.per_group), ("i", layout.channels)],
-        n=layout.planes, grain=grain(layout.size))
-    return gx, gw, gb
+from ..structured import as_dtype, empty, structured
+from ..windows import computed, parameter, reshaped
 
 
 def _check_channels(op, input, weight, bias, running_mean=None, running_var=None):
@@ -136,28 +30,6 @@ def _check_channels(op, input, weight, bias, running_mean=None, running_var=None
             raise RuntimeError(f"{op}: {name} should contain {channels} elements not "
                                f"{product(value._shape)} (shape {list(value._shape)}), one per "
                                f"channel of an input of shape {list(input._shape)}")
-
-
-def _update_running(mean, var, running_mean, running_var, momentum, count):
-    """Move the running statistics towards a batch's; the variance becomes the unbiased one."""
-    correction = count / (count - 1) if count > 1 else float("nan")
-    kept = [as_dtype(contiguous(r), mean.dtype) for r in (running_mean, running_var)]
-    run(kernels.update_running, [("C", mean), ("C", var), *(("C", k) for k in kept),
-                                 ("T", momentum), ("T", correction)],
-        n=mean._shape[0], grain=CHANNELS)
-    for running, value in zip((running_mean, running_var), kept, strict=True):
-        if running is value:
-            running._storage.version += 1
-        else:
-            ops.copy_(running, value)
-
-
-def _inverse_deviation(var, like, eps):
-    var = parameter(var, like)
-    rstd = empty(var._shape, like.dtype, like._storage.device)
-    run(kernels.inverse_deviation, [("C", var), ("T", eps), ("C", rstd)], n=var._shape[0],
-        grain=CHANNELS)
-    return rstd
 
 
 def _channelwise(row, ndim):
@@ -199,14 +71,17 @@ def native_batch_norm(input, weight, bias, running_mean, running_var, training, 
 def _batch_norm_training(input, weight, bias, running_mean, running_var, momentum, eps):
     """Batch norm with the statistics of the batch, which it also returns."""
     x = computed(input)
-    turned = _is_turned(x._shape)
-    source = _turned(x) if turned else x
-    layout = _Layout(source._shape)
-    mean, var, rstd = _moments(source, layout, eps)
-    out = _apply(source, weight, bias, mean, rstd, layout)
+    turned = is_turned(x._shape)
+    source = turn(x) if turned else x
+    layout = Layout(source._shape)
+    mean, var, rstd = moments(source, layout, eps)
+    out = normalize(source, weight, bias, mean, rstd, layout)
     if running_mean is not None and running_var is not None:
-        _update_running(mean, var, running_mean, running_var, momentum, layout.elements)
-    return as_dtype(_turned_back(out, x._shape) if turned else out, input.dtype), mean, rstd
+        update_running(mean, var, running_mean, running_var, momentum, layout.elements)
+    return as_dtype(turned_back(out, x._shape) if turned else out, input.dtype), mean, rstd
+
+
+_batch_norm_training.backward_name = "NativeBatchNormBackward0"
 
 
 @_batch_norm_training.gradient("input", "weight", "bias")
@@ -222,9 +97,12 @@ def _(grad0, input, weight, result1, result2, eps):
 def _batch_norm_evaluation(input, weight, bias, running_mean, running_var, eps):
     """Batch norm with given statistics, and two empty tensors."""
     x = computed(input)
-    out = _apply(x, weight, bias, parameter(running_mean, x),
-                 _inverse_deviation(running_var, x, eps), _Layout(x._shape))
+    out = normalize(x, weight, bias, parameter(running_mean, x),
+                 inverse_deviation(running_var, x, eps), Layout(x._shape))
     return as_dtype(out, input.dtype), *(empty((0,), x.dtype, x._storage.device) for _ in range(2))
+
+
+_batch_norm_evaluation.backward_name = "NativeBatchNormBackward0"
 
 
 @_batch_norm_evaluation.gradient("input", "weight", "bias")
@@ -246,10 +124,10 @@ def _batch_norm_backward(grad_output, input, weight, mean, rstd, eps):
     """Gradients of input, weight and bias of a batch norm in training."""
     x = computed(input)
     g = as_dtype(computed(grad_output), x.dtype)
-    turned = _is_turned(x._shape)
-    source, grad = (_turned(x), _turned(g)) if turned else (x, g)
-    gx, gw, gb = _backward(grad, source, weight, mean, rstd, _Layout(source._shape))
-    gx = _turned_back(reshaped(gx, source._shape), x._shape) if turned else reshaped(gx, x._shape)
+    turned = is_turned(x._shape)
+    source, grad = (turn(x), turn(g)) if turned else (x, g)
+    gx, gw, gb = gradients(grad, source, weight, mean, rstd, Layout(source._shape))
+    gx = turned_back(reshaped(gx, source._shape), x._shape) if turned else reshaped(gx, x._shape)
     return as_dtype(gx, input.dtype), gw, gb
 
 
@@ -270,11 +148,14 @@ def _group_norm(input, weight, bias, groups, eps):
     x = computed(input)
     batch, channels = x._shape[:2]
     # a group is one contiguous row of channels and positions, normalised without weights
-    inner = _Layout((batch, groups, channels // groups, product(x._shape[2:])), groups)
-    mean, _, rstd = _moments(x, inner, eps)
-    out = _apply(x, weight, bias, mean, rstd, _Layout(x._shape, groups))
+    inner = Layout((batch, groups, channels // groups, product(x._shape[2:])), groups)
+    mean, _, rstd = moments(x, inner, eps)
+    out = normalize(x, weight, bias, mean, rstd, Layout(x._shape, groups))
     return (as_dtype(out, input.dtype), reshaped(mean, (batch, groups)),
             reshaped(rstd, (batch, groups)))
+
+
+_group_norm.backward_name = "NativeGroupNormBackward0"
 
 
 @_group_norm.gradient("input", "weight", "bias")
@@ -291,8 +172,8 @@ def _group_norm_backward(grad_output, input, weight, mean, rstd, groups, eps):
     """Gradients of input, weight and bias of a group norm."""
     x = computed(input)
     g = as_dtype(computed(grad_output), x.dtype)
-    layout = _Layout(x._shape, groups)
-    gx, gw, gb = _backward(g, x, weight, parameter(mean, x), parameter(rstd, x), layout)
+    layout = Layout(x._shape, groups)
+    gx, gw, gb = gradients(g, x, weight, parameter(mean, x), parameter(rstd, x), layout)
     return as_dtype(reshaped(gx, x._shape), input.dtype), gw, gb
 
 
@@ -393,6 +274,6 @@ def _update_instance_statistics(input, mean, running_mean, running_var, momentum
     x = computed(input)
     size = product(x._shape[2:])
     var = ops.mean(ops.var(ops.reshape(x, (*x._shape[:2], size)), 2), 0)
-    _update_running(ops.mean(mean, 0), ops.mul(var, (size - 1) / size), running_mean, running_var,
+    update_running(ops.mean(mean, 0), ops.mul(var, (size - 1) / size), running_mean, running_var,
                     momentum, size)
     return ()

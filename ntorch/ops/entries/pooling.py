@@ -76,6 +76,7 @@ def _register_max_pool(n):
         f"max_pool{n}d_with_indices(Tensor self, int[{n}] kernel_size, int[{n}] stride=[], "
         f"int[{n}] padding=0, int[{n}] dilation=1, bool ceil_mode=False) -> (Tensor, Tensor)",
         method=False)(host)
+    entry.backward_name = f"MaxPool{n}DWithIndicesBackward0"
 
     @entry.gradient("self")
     def _(grad0, self, result1):

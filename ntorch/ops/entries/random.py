@@ -15,6 +15,7 @@ from ..base import empty, is_contiguous, numel
 from ..composite import composite
 from ..dtype_rules import _scalar_name
 from ..generator import chosen
+from ..outputs import check_writable
 from ..registry import ops
 from ..structured import as_dtype, contiguous, run, structured
 
@@ -33,15 +34,6 @@ def zero_gradient(entry):
     def _(grad):
         return None
     return entry
-
-
-def _check_writable(op, tensor):
-    for size, stride in zip(tensor._shape, tensor._strides, strict=True):
-        if stride == 0 and size > 1:
-            raise RuntimeError(
-                f"{op}: unsupported operation: more than one element of the written-to tensor "
-                "refers to a single memory location. Please clone() the tensor before performing "
-                "the operation.")
 
 
 def _need_floating(name, tensor, complex_too=False):
@@ -79,7 +71,7 @@ def uniform_(self, low, to, generator):
     for float64; both parts of complex numbers. RuntimeError if ``low > to`` or a bound
     overflows."""
     _need_floating("check_uniform_bounds", self, complex_too=True)
-    _check_writable("uniform_", self)
+    check_writable("uniform_", self)
     limit = _FLOAT_MAX[self.dtype.to_real()]
     for name, value in (("from", low), ("to", to)):
         _need(-limit <= value <= limit,
@@ -104,7 +96,7 @@ def uniform_(self, low, to, generator):
 def normal_(self, mean, std, generator):
     """Fills with normal numbers (Box-Muller). RuntimeError if ``std`` is negative."""
     _need(std >= 0, f"normal expects std >= 0.0, but found std {std:g}")
-    _check_writable("normal_", self)
+    check_writable("normal_", self)
     generator = chosen(generator, "normal_")
     if self.dtype.is_complex:       # half the variance to each part
         normal_.host(_real_view(self), 0.0, std / 2 ** 0.5, generator)
@@ -126,7 +118,7 @@ def log_normal_(self, mean, std, generator):
     """Fills with ``exp(mean + std * z)``, z standard normal. RuntimeError unless ``std > 0``."""
     _need(std > 0, f"log_normal_ expects std > 0.0, but found std={std:g}")
     _need_floating("log_normal_cpu", self)
-    _check_writable("log_normal_", self)
+    check_writable("log_normal_", self)
     generator = chosen(generator, "log_normal_")
 
     def numbers(vector):
@@ -137,7 +129,7 @@ def log_normal_(self, mean, std, generator):
 
 
 def _by_inverse(self, generator, op, kernel, *parameters):
-    _check_writable(op, self)
+    check_writable(op, self)
     generator = chosen(generator, op)
     numbers = draw.transformed(kernel, *parameters)
     return draw.fill(self, dtypes.float64, lambda v: numbers(v, generator))
@@ -164,7 +156,8 @@ def cauchy_(self, median, sigma, generator):
 
 
 @zero_gradient
-@structured("geometric_(Tensor self, float p, *, Generator? generator=None) -> Tensor", inplace_only=True)
+@structured("geometric_(Tensor self, float p, *, Generator? generator=None) -> Tensor",
+            inplace_only=True)
 def geometric_(self, p, generator):
     """Fills with the trial of the first success, ``ceil(log u / log(1 - p))``, 0 < p < 1."""
     _need(0 < p < 1, f"geometric_ expects p to be in (0, 1), but got p={p:g}")
@@ -227,7 +220,7 @@ def random_(self, from_, to, generator):
     dtype = self.dtype
     _need(not dtype.is_complex, "check_random_bounds handles only integral, floating-point and "
                                 "boolean types")
-    _check_writable("random_", self)
+    check_writable("random_", self)
     generator = chosen(generator, "random_")
     if from_ is None:
         low, (span, wide) = 0, _full_span(dtype)
@@ -260,13 +253,14 @@ def _full_span(dtype):
             inplace_only=True)
 def bernoulli_(self, p, generator):
     """Fills with 1 where a uniform number is below ``p``, else 0."""
-    _check_writable("bernoulli_", self)
+    check_writable("bernoulli_", self)
     generator = chosen(generator, "bernoulli_")
     if isinstance(p, (int, float)):
         _need(0 <= p <= 1, f"bernoulli_ expects p to be in [0, 1], but got p={p:g}")
         return _fill_below(self, float(p), dtypes.float64, generator)
     if not p.dtype.is_floating_point:
-        raise NotImplementedError(f'"bernoulli_tensor_cpu_p_" not implemented for {_quoted(p.dtype)}')
+        raise NotImplementedError(
+            f'"bernoulli_tensor_cpu_p_" not implemented for {_quoted(p.dtype)}')
     if p._storage.device is not META and numel(p):
         _need(ops.amin(p).item() >= 0 and ops.amax(p).item() <= 1,
               "bernoulli_: expected all elements of p to be in [0, 1]")
@@ -378,7 +372,8 @@ def _(grad0, result1, p, train):
     return grad0 * result1 * (1.0 / (1.0 - p) if p < 1 else 0.0)
 
 
-@composite("dropout(Tensor self, float p, bool train, *, bool inplace=False) -> Tensor", method=False)
+@composite("dropout(Tensor self, float p, bool train, *, bool inplace=False) -> Tensor",
+           method=False)
 def dropout(self, p, train, inplace):
     """Zeroes elements with probability ``p`` and scales the others by ``1 / (1 - p)`` in training.
 
@@ -391,4 +386,4 @@ def dropout(self, p, train, inplace):
     return ops.copy_(self, result) if inplace else result
 
 
-from . import random_factories  # noqa: E402, F401 - the factories fill what they make with the above
+from . import random_factories  # noqa: E402, F401 - factories that use the fills above

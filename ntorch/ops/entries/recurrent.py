@@ -14,11 +14,10 @@ __all__ = ["recurrent_layers"]
 
 
 class _Rows:
-    """A batch of sequences as rows, and how to make the output look like the input again."""
+    """A batch of sequences, padded or packed, as the layers take it."""
 
-    def __init__(self, op, data, sizes, shape=None, batch_first=False):
-        self.op, self.data, self.sizes = op, data, sizes
-        self.shape, self.batch_first = shape, batch_first
+    def __init__(self, op, data, sizes, batch_first=False):
+        self.op, self.data, self.sizes, self.batch_first = op, data, sizes, batch_first
 
     @classmethod
     def padded(cls, op, input, batch_first):
@@ -27,11 +26,10 @@ class _Rows:
                                f"features), got shape {list(input._shape)}")
         if batch_first:
             input = ops.transpose(input, 0, 1)
-        steps, batch, features = input._shape
+        steps, batch, _ = input._shape
         if not steps:
             raise RuntimeError(f"{op}: Expected sequence length to be larger than 0 in RNN")
-        return cls(op, ops.reshape(input, (steps * batch, features)), (batch,) * steps,
-                   (steps, batch), batch_first)
+        return cls(op, input, (batch,) * steps, batch_first)
 
     @classmethod
     def packed(cls, op, data, batch_sizes):
@@ -42,11 +40,8 @@ class _Rows:
         check_sizes(op, sizes, data._shape[0], sizes[0])
         return cls(op, data, sizes)
 
-    def restore(self, rows):
-        """Output rows in the shape of the input."""
-        if self.shape is None:
-            return rows
-        output = ops.reshape(rows, (*self.shape, rows._shape[1]))
+    def restore(self, output):
+        """The last layer's output in the order of dimensions of the input."""
         return ops.transpose(output, 0, 1) if self.batch_first else output
 
 
@@ -71,7 +66,7 @@ def _stacked(rows, states, params, layer, per_layer, num_layers, dropout, train,
                                direction == 1)
             outputs.append(out)
             finals.append(final)
-        data = outputs[0] if directions == 1 else ops.cat(outputs, 1)
+        data = outputs[0] if directions == 1 else ops.cat(outputs, -1)
         if dropout and train and number < num_layers - 1:
             data = ops.dropout(data, dropout, True)
     return rows.restore(data), *(_gathered(f) for f in zip(*finals, strict=True))

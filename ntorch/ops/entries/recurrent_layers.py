@@ -1,12 +1,20 @@
 """One recurrent layer in one direction over a whole sequence, forward and backward.
 
 Data are rows (sum of sizes, features): the ``sizes[t]`` rows of step t follow those of step t - 1,
-the longest sequence first. The gradient rules run the backward kernels; where their result must be
+the longest sequence first; or (T, B, features), the same rows where all sequences are equally long. The gradient rules run the backward kernels; where their result must be
 differentiable again they go through ``recurrent_steps``, which says the same in ops.
 """
 from ...kernels import gru, lstm, rnn
 from .. import recurrent_steps as steps
-from ..recurrent_plan import Launch, check_sizes, check_weights, copy_of, zeros_if_none
+from ..recurrent_plan import (
+    Launch,
+    check_sizes,
+    check_weights,
+    copy_of,
+    rows_of,
+    shaped_like,
+    zeros_if_none,
+)
 from ..registry import ops
 from ..structured import contiguous, empty, structured
 
@@ -22,14 +30,19 @@ def _project(input, w_ih, b_ih, b_hh):
     return contiguous(ops.linear(input, w_ih, bias))
 
 
+def _rows(tensor):
+    """(..., features) as (rows, features), differentiably."""
+    return ops.reshape(tensor, (-1, tensor._shape[-1])) if len(tensor._shape) != 2 else tensor
+
+
 def _weight_gradients(gates, input, previous, w_ih, needs, hidden_gates=None):
     """Gradients of input, w_ih, w_hh, b_ih, b_hh from those of the two products' results."""
     hidden_gates = gates if hidden_gates is None else hidden_gates
     columns, rows = ops.t(gates), ops.t(hidden_gates)
     bias = ops.sum(gates, 0) if needs["b_ih"] or needs["b_hh"] else None
     hidden_bias = bias if hidden_gates is gates or bias is None else ops.sum(hidden_gates, 0)
-    return (ops.mm(gates, w_ih) if needs["input"] else None,
-            ops.mm(columns, input) if needs["w_ih"] else None,
+    of_input = ops.reshape(ops.mm(gates, w_ih), input._shape) if needs["input"] else None
+    return (of_input, ops.mm(columns, _rows(input)) if needs["w_ih"] else None,
             ops.mm(rows, previous) if needs["w_hh"] else None,
             bias if needs["b_ih"] else None, hidden_bias if needs["b_hh"] else None)
 
@@ -41,6 +54,7 @@ def _weight_gradients(gates, input, previous, w_ih, needs, hidden_gates=None):
 def _rnn_layer(input, h0, w_ih, w_hh, b_ih, b_hh, sizes, reverse, relu):
     """Output (rows, H) and final state (B, H) of ``h' = f(x W_ih^T + h W_hh^T + b)``."""
     batch, size = h0._shape
+    shape, input = input, rows_of(contiguous(input))
     _check("rnn", 1, input, h0, w_ih, w_hh, b_ih, b_hh, size, sizes)
     launch = Launch(input, sizes, batch, reverse)
     out = _project(input, w_ih, b_ih, b_hh)
@@ -49,23 +63,23 @@ def _rnn_layer(input, h0, w_ih, w_hh, b_ih, b_hh, sizes, reverse, relu):
         launch.run_few(rnn.rnn_forward_few, size, size * size,
                        [("C", contiguous(w_hh)), ("C", out)],
                        [("C", contiguous(h0)), ("C", hidden), ("i", relu)])
-        return out, hidden
+        return shaped_like(out, shape), hidden
     hidden = copy_of(h0)
     launch.product(hidden, w_hh, True, size, out)
     launch.run(rnn.rnn_forward, [("C", out)], [("C", hidden), ("i", relu)])
-    return out, hidden
+    return shaped_like(out, shape), hidden
 
 
 @structured("_rnn_layer_backward(Tensor grad_out, Tensor grad_hn, Tensor h0, Tensor w_hh, "
             "int[] sizes, bool reverse, bool relu, Tensor output) -> (Tensor, Tensor, Tensor)",
             method=False, differentiable=False)
-def _rnn_layer_backward(grad_out, grad_hn, h0, w_hh, sizes, reverse, relu, out):
+def _rnn_layer_backward(grad_out, grad_hn, h0, w_hh, sizes, reverse, relu, output):
     """Gradient of f's argument, gradient of h0, and the state that each row started from."""
-    batch, size = h0._shape
+    (batch, size), out, grad_out = h0._shape, rows_of(output), rows_of(contiguous(grad_out))
     launch = Launch(out, sizes, batch, reverse)
     state, gates, previous = copy_of(grad_hn), launch.new(*out._shape), launch.new(*out._shape)
     launch.product(gates, w_hh, False, size, state)
-    launch.run(rnn.rnn_backward, [("C", out), ("C", contiguous(h0)), ("C", contiguous(grad_out))],
+    launch.run(rnn.rnn_backward, [("C", out), ("C", contiguous(h0)), ("C", grad_out)],
                [("C", state), ("C", gates), ("C", previous), ("i", relu)])
     return gates, state, previous
 
@@ -74,7 +88,7 @@ def _rnn_layer_backward(grad_out, grad_hn, h0, w_hh, sizes, reverse, relu, out):
 def _(grad0, grad1, input, h0, w_ih, w_hh, b_ih, b_hh, sizes, reverse, relu, result0, needs):
     grad0, grad1 = zeros_if_none(grad0, result0), zeros_if_none(grad1, h0)
     if result0._requires_grad:
-        gates, state, previous = steps.rnn_backward(grad0, grad1, input, h0, w_ih, w_hh, b_ih, b_hh,
+        gates, state, previous = steps.rnn_backward(_rows(grad0), grad1, _rows(input), h0, w_ih, w_hh, b_ih, b_hh,
                                                     sizes, reverse, relu)
     else:
         gates, state, previous = ops._rnn_layer_backward(grad0, grad1, h0, w_hh, sizes, reverse,
@@ -91,6 +105,7 @@ def _(grad0, grad1, input, h0, w_ih, w_hh, b_ih, b_hh, sizes, reverse, relu, res
 def _lstm_layer(input, h0, c0, w_ih, w_hh, b_ih, b_hh, w_hr, sizes, reverse):
     """Output, final h and c; then what the gradient needs: gates, cells, unprojected outputs."""
     (batch, size), out_size = c0._shape, h0._shape[1]
+    shape, input = input, rows_of(contiguous(input))
     _check("lstm", 4, input, h0, w_ih, w_hh, b_ih, b_hh, size, sizes)
     projects = w_hr is not None
     launch = Launch(input, sizes, batch, reverse)
@@ -103,27 +118,27 @@ def _lstm_layer(input, h0, c0, w_ih, w_hh, b_ih, b_hh, w_hr, sizes, reverse):
                        [("C", contiguous(w_hh)), ("C", gates)],
                        [("C", contiguous(h0)), ("C", hidden), ("C", cell), ("C", out),
                         ("C", cells)])
-        return out, hidden, cell, gates, cells, full
+        return shaped_like(out, shape), hidden, cell, gates, cells, full
     hidden = copy_of(h0)
     launch.product(hidden, w_hh, True, 4 * size, gates)
     if projects:
         launch.product(full, w_hr, True, out_size, out)
     launch.run(lstm.lstm_forward, [("C", gates)],
                [("C", hidden), ("C", cell), ("C", out), ("C", cells), ("C", full), ("i", projects)])
-    return out, hidden, cell, gates, cells, full
+    return shaped_like(out, shape), hidden, cell, gates, cells, full
 
 
 @structured("_lstm_layer_backward(Tensor grad_out, Tensor grad_hn, Tensor grad_cn, Tensor h0, "
             "Tensor c0, Tensor w_hh, Tensor? w_hr, int[] sizes, bool reverse, Tensor output, "
             "Tensor gates, Tensor cells) -> (Tensor, Tensor, Tensor, Tensor, Tensor)", method=False,
             differentiable=False)
-def _lstm_layer_backward(grad_out, grad_hn, grad_cn, h0, c0, w_hh, w_hr, sizes, reverse, out, gates,
-                         cells):
+def _lstm_layer_backward(grad_out, grad_hn, grad_cn, h0, c0, w_hh, w_hr, sizes, reverse, output,
+                         gates, cells):
     """Gradients of gates' arguments, h0 and c0; the state each row came from; gradient of h'."""
     (batch, size), out_size = c0._shape, h0._shape[1]
-    projects = w_hr is not None
+    projects, out = w_hr is not None, rows_of(output)
     launch = Launch(out, sizes, batch, reverse)
-    grad, state, cell = copy_of(grad_out), copy_of(grad_hn), copy_of(grad_cn)
+    grad, state, cell = rows_of(copy_of(grad_out)), copy_of(grad_hn), copy_of(grad_cn)
     result, previous = launch.new(*gates._shape), launch.new(*out._shape)
     full = launch.new(launch.rows if projects else 0, size)
     launch.product(result, w_hh, False, out_size, state)
@@ -145,7 +160,8 @@ def _(grad0, grad1, grad2, input, h0, c0, w_ih, w_hh, b_ih, b_hh, w_hr, sizes, r
     full = result5
     if result0._requires_grad:
         gates, state, cell, previous, whole, full = steps.lstm_backward(
-            grad0, grad1, grad2, input, h0, c0, w_ih, w_hh, b_ih, b_hh, w_hr, sizes, reverse)
+            _rows(grad0), grad1, grad2, _rows(input), h0, c0, w_ih, w_hh, b_ih, b_hh, w_hr, sizes,
+            reverse)
     else:
         gates, state, cell, previous, whole = ops._lstm_layer_backward(
             grad0, grad1, grad2, h0, c0, w_hh, w_hr, sizes, reverse, result0, result3, result4)
@@ -162,6 +178,7 @@ def _(grad0, grad1, grad2, input, h0, c0, w_ih, w_hh, b_ih, b_hh, w_hr, sizes, r
 def _gru_layer(input, h0, w_ih, w_hh, b_ih, b_hh, sizes, reverse):
     """Output and final state; then what the gradient needs: gates, and ``h W_hn^T + b_hn``."""
     batch, size = h0._shape
+    shape, input = input, rows_of(contiguous(input))
     _check("gru", 3, input, h0, w_ih, w_hh, b_ih, b_hh, size, sizes)
     launch = Launch(input, sizes, batch, reverse)
     # b_hn stands inside the product with r: only the biases of r and z can be added beforehand
@@ -173,13 +190,13 @@ def _gru_layer(input, h0, w_ih, w_hh, b_ih, b_hh, sizes, reverse):
         launch.run_few(gru.gru_forward_few, size, 3 * size * size,
                        [("C", contiguous(w_hh)), ("C", gates), ("C", bias)],
                        [("C", contiguous(h0)), ("C", hidden), ("C", out), ("C", inner)])
-        return out, hidden, gates, inner
+        return shaped_like(out, shape), hidden, gates, inner
     hidden = copy_of(h0)
     launch.product(hidden, ops.slice(w_hh, 0, 0, 2 * size), True, 2 * size, gates)
     launch.product(hidden, ops.slice(w_hh, 0, 2 * size, 3 * size), True, size, inner)
     launch.run(gru.gru_forward, [("C", gates), ("C", bias)],
                [("C", hidden), ("C", out), ("C", inner)])
-    return out, hidden, gates, inner
+    return shaped_like(out, shape), hidden, gates, inner
 
 
 def _split_bias(b_hh, size, like):
@@ -197,15 +214,15 @@ def _split_bias(b_hh, size, like):
 @structured("_gru_layer_backward(Tensor grad_out, Tensor grad_hn, Tensor h0, Tensor w_hh, "
             "int[] sizes, bool reverse, Tensor output, Tensor gates, Tensor inner) -> "
             "(Tensor, Tensor, Tensor, Tensor)", method=False, differentiable=False)
-def _gru_layer_backward(grad_out, grad_hn, h0, w_hh, sizes, reverse, out, gates, inner):
+def _gru_layer_backward(grad_out, grad_hn, h0, w_hh, sizes, reverse, output, gates, inner):
     """Gradients of both products and of h0, and the state that each row started from."""
-    batch, size = h0._shape
+    (batch, size), out, grad_out = h0._shape, rows_of(output), rows_of(contiguous(grad_out))
     launch = Launch(out, sizes, batch, reverse)
     state, previous = copy_of(grad_hn), launch.new(*out._shape)
     of_input, of_hidden = launch.new(*gates._shape), launch.new(*gates._shape)
     launch.product(of_hidden, w_hh, False, size, state)
     launch.run(gru.gru_backward, [("C", gates), ("C", inner), ("C", out), ("C", contiguous(h0)),
-                                  ("C", contiguous(grad_out))],
+                                  ("C", grad_out)],
                [("C", state), ("C", of_input), ("C", of_hidden), ("C", previous)])
     return of_input, of_hidden, state, previous
 
@@ -216,7 +233,7 @@ def _(grad0, grad1, input, h0, w_ih, w_hh, b_ih, b_hh, sizes, reverse, result0, 
     grad0, grad1 = zeros_if_none(grad0, result0), zeros_if_none(grad1, h0)
     if result0._requires_grad:
         gates, hidden_gates, state, previous = steps.gru_backward(
-            grad0, grad1, input, h0, w_ih, w_hh, b_ih, b_hh, sizes, reverse)
+            _rows(grad0), grad1, _rows(input), h0, w_ih, w_hh, b_ih, b_hh, sizes, reverse)
     else:
         gates, hidden_gates, state, previous = ops._gru_layer_backward(
             grad0, grad1, h0, w_hh, sizes, reverse, result0, result2, result3)

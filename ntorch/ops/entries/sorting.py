@@ -208,7 +208,8 @@ def _kth(self, rows, n, d, k):
     return places
 
 
-@structured("_kthvalue(Tensor self, int k, int dim, bool keepdim) -> (Tensor, Tensor)", method=False)
+@structured("_kthvalue(Tensor self, int k, int dim, bool keepdim) -> (Tensor, Tensor)",
+            method=False)
 def _kthvalue(self, k, dim, keepdim):
     """The ``k``-th smallest element along ``dim``, and where it is."""
     d = wrap_dim(dim, len(self._shape), "kthvalue")

@@ -196,8 +196,9 @@ def _search(edges, values, right, sorter):
     rows = 1 if shared else product(edges._shape[:-1])
     columns = numel(values) // max(rows, 1)
     line = reshaped(contiguous(as_dtype(edges, kind)), (rows, n))
-    order = line if sorter is None else sorter
-    order = (empty((1, 1), dtypes.int64) if sorter is None else reshaped(contiguous(order), (rows, n)))
+    order = empty((1, 1), dtypes.int64)
+    if sorter is not None:
+        order = reshaped(contiguous(sorter), (rows, n))
     spread = columns if shared else rows
     grid = (spread, 1) if shared else (rows, columns)       # one shared row: values go in parallel
     run(kernels.search_sorted,
@@ -231,13 +232,15 @@ def searchsorted(sorted_sequence, input=None, *, out_int32=False, right=False,  
     """
     values = keywords.get("self", input)
     if not isinstance(values, TensorBase):
-        values = ops.tensor(values, dtype=None if isinstance(values, int) else sorted_sequence.dtype)
+        kind = None if isinstance(values, int) else sorted_sequence.dtype
+        values = ops.tensor(values, dtype=kind)
         if len(sorted_sequence._shape) != 1:
             raise RuntimeError("torch.searchsorted(): input value can be a scalar only when "
                                "boundaries tensor dimension is 1, but we got boundaries tensor dim("
                                f"{len(sorted_sequence._shape)})")
     right = _side("searchsorted", right, side)
-    return _finished(_search(sorted_sequence.detach(), values.detach(), right, sorter), out_int32, out)
+    found = _search(sorted_sequence.detach(), values.detach(), right, sorter)
+    return _finished(found, out_int32, out)
 
 
 @overloaded("bucketize", method=False)

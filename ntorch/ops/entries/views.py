@@ -212,6 +212,12 @@ def _(grad):
     return grad
 
 
+@composite("broadcast_to(Tensor self, int[] size) -> Tensor")
+def broadcast_to(self, size):
+    """``expand`` under NumPy's name."""
+    return ops.expand(self, size)
+
+
 @structured("expand(Tensor self, int[] size, *, bool implicit=False) -> Tensor", view=True,
             varargs=True)
 def expand(self, size, implicit):
