@@ -2,33 +2,58 @@
 from .stubs import T
 
 
-def class_errors(target, classes, ignore, bad, begin, end):
-    """Set ``bad[0]`` to a target outside [0, classes) that is not ``ignore``; range of one item."""
-    for _ in range(begin, end):
-        for i in range(target.shape[0]):
-            t = target[i]
-            if (t < 0 or t >= classes) and t != ignore:
-                bad[0] = t
-                bad[1] = 1
-                return
+def is_class(t, classes, ignore, bad):
+    """Whether ``t`` is a class; ``bad`` (2,) notes one that is neither a class nor ignored."""
+    if t >= 0 and t < classes and t != ignore:
+        return True
+    if t != ignore:
+        bad[0] = 1
+        bad[1] = t
+    return False
 
 
-def pick_classes(x, target, weight, ignore, out, chosen, begin, end):
-    """``-weight[t] * x[n, t, s]`` with t = ``target[n, s]``, and the weights: 0 where ignored.
+def pick_classes(x, target, weight, ignore, out, bad, begin, end):
+    """``-weight[t] * x[n, t, s]`` with t = ``target[n, s]``; 0 where ignored.
 
-    ``x`` (batch, classes, positions); ``target``, ``out``, ``chosen`` (batch, positions);
-    ``weight`` (classes,), or (0,) for ones.
+    ``x`` (batch, classes, positions); ``target``, ``out`` (batch, positions); ``weight``
+    (classes,), or (0,) for ones; ``bad`` see ``is_class``.
     """
     for n in range(begin, end):
         for s in range(target.shape[1]):
             t = target[n, s]
-            if t == ignore:
-                out[n, s] = T(0)
-                chosen[n, s] = T(0)
-            else:
+            out[n, s] = T(0)
+            if is_class(t, x.shape[1], ignore, bad):
                 w = T(1) if weight.shape[0] == 0 else weight[t]
                 out[n, s] = -x[n, t, s] * w
-                chosen[n, s] = w
+
+
+def sum_classes(x, target, weight, ignore, block, partial, bad, begin, end):
+    """Sums over blocks of ``block`` samples of what ``pick_classes`` gives, and of the weights.
+
+    ``partial`` (blocks, 2). Blocks have a fixed size, so the total does not depend on threads.
+    """
+    for b in range(begin, end):
+        loss, total = T(0), T(0)
+        for n in range(b * block, min(x.shape[0], (b + 1) * block)):
+            for s in range(target.shape[1]):
+                t = target[n, s]
+                if is_class(t, x.shape[1], ignore, bad):
+                    w = T(1) if weight.shape[0] == 0 else weight[t]
+                    loss -= x[n, t, s] * w
+                    total += w
+        partial[b, 0] = loss
+        partial[b, 1] = total
+
+
+def finish_sum(partial, mean, out, begin, end):
+    """``out[0]``: the losses' sum, over the weights' sum ``out[1]`` if ``mean``."""
+    for _ in range(begin, end):
+        loss, total = T(0), T(0)
+        for b in range(partial.shape[0]):
+            loss += partial[b, 0]
+            total += partial[b, 1]
+        out[0] = loss / total if mean else loss
+        out[1] = total
 
 
 def place_classes(grad, target, weight, ignore, out, begin, end):

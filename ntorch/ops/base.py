@@ -3,11 +3,12 @@
 ``Tensor`` itself, with its methods, stands on a higher floor and is bound here when it is defined:
 the table makes tensors without knowing their methods.
 """
+import gc
 import operator
 
 from ..runtime import dtypes
 from ..runtime.device import CPU, check_available
-from ..runtime.storage import Storage
+from ..runtime.storage import Storage, on_move
 
 
 class Size(tuple):
@@ -113,6 +114,15 @@ def make(storage, dtype, shape, strides, offset, new=object.__new__):
     return self
 
 
+def _follow(store):
+    """Correct the addresses of all tensors over a storage that moved (growth, sharing: rare)."""
+    for referrer in gc.get_referrers(store):
+        state = referrer if type(referrer) is dict else getattr(referrer, "__dict__", {})
+        if state.get("_storage") is store and "_offset" in state:
+            state["_address"] = store.address + state["_offset"] * state["dtype"].itemsize
+
+
+on_move.append(_follow)
 MAX_BYTES = (1 << 63) - 1
 
 

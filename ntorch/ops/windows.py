@@ -1,8 +1,11 @@
 """Shape rules of pooling windows and what else host functions with range kernels share."""
+import numpy as np
+
 from ..kernels import embedding as index_kernels
 from ..runtime import dtypes
 from ..runtime.device import META
-from .base import empty, integer, product, reshaped
+from ..runtime.storage import Storage
+from .base import empty, integer, make, product, reshaped
 from .structured import as_dtype, compute_dtype, contiguous, run
 
 WORDS = {1: "one int", 2: "two ints", 3: "three ints"}
@@ -100,14 +103,22 @@ def check_real(op, tensor, integers=True):
         raise NotImplementedError(f"\"{op}\" not implemented for '{tensor.dtype}'")
 
 
+def flags(count):
+    """Zeroed int64 words that a kernel may set: as a tensor, and as the NumPy array under it."""
+    words = np.zeros(count, np.int64)
+    address = words.__array_interface__["data"][0]
+    storage = Storage.borrow(address, words.nbytes, words)
+    return make(storage, dtypes.int64, (count,), (1,), 0), words
+
+
 def check_indices(indices, limit, message):
     """Raise ``message(index)`` if an index of a row-major integer tensor is not in [0, limit)."""
     count = product(indices._shape)
     if indices._storage.device is META or not count:
         return
-    bounds = empty((2,), dtypes.int64)
+    bounds, words = flags(2)
     run(index_kernels.index_bounds, [("C", reshaped(indices, (count,))), ("C", bounds)], n=1,
         grain=1)
-    low, high = bounds.tolist()
+    low, high = words.tolist()
     if low < 0 or high >= limit:
         raise message(low if low < 0 else high)

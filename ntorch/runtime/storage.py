@@ -7,6 +7,9 @@ from . import memory
 from .device import CPU, META
 
 
+on_move = []        # told of a storage whose bytes moved, while old and new memory both live
+
+
 class Storage:
     """``nbytes`` bytes on ``device``; ``address`` is 0 on the meta device, which has no data.
 
@@ -64,10 +67,33 @@ class Storage:
         fresh = Storage(nbytes, self.device)
         if self.device is not META:
             ctypes.memmove(fresh.address, self.address, min(nbytes, self._nbytes))
-        self.address, fresh.address = fresh.address, self.address
-        self._block, fresh._block = fresh._block, self._block
-        self._nbytes, fresh._nbytes = nbytes, self._nbytes
+        had, self._nbytes, fresh._nbytes = self._nbytes, nbytes, self._nbytes
+        self._take(fresh.address, fresh._block, fresh, had)
         return self
+
+    def share_(self):
+        """Move the bytes to memory that forked and spawned processes see too."""
+        from .shared import Segment
+        if not self.is_shared_memory and self.device is not META:
+            segment = Segment.create(self._nbytes)
+            ctypes.memmove(segment.address, self.address, self._nbytes)
+            spare = Storage(0)
+            self._take(segment.address, _Borrowed(segment), spare, self._nbytes)
+        return self
+
+    @property
+    def segment(self):
+        """The shared segment that holds the bytes, or None."""
+        owner = getattr(self._block, "owner", None)
+        return owner if getattr(owner, "is_shared", False) else None
+
+    def _take(self, address, block, spare, had):
+        """Point to other memory; ``spare`` gets the old one, and views learn the new address."""
+        spare.address, self.address = self.address, address
+        spare._block, self._block = self._block, block
+        if had:
+            for follow in on_move:
+                follow(self)
 
     def clone(self):
         """A copy on the same device."""
@@ -91,7 +117,7 @@ class Storage:
     @property
     def is_shared_memory(self):
         """Whether other processes see writes (``Tensor.share_memory_``)."""
-        return False
+        return self.segment is not None
 
 
 def _rebuild(data):

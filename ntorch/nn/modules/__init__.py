@@ -39,10 +39,13 @@ _CLASSES = {
               " PairwiseDistance PixelShuffle PixelUnshuffle Unflatten Unfold Upsample"
               " UpsamplingBilinear2d UpsamplingNearest2d",
 }
+_FILES = ("conversion", "hooks", "lazy", "state", "traversal", "utils")     # hold no layers
 HOME = {name: family for family, names in _CLASSES.items() for name in names.split()}
 
 
 def __getattr__(name):
+    if name in _CLASSES or name in _FILES:
+        return importlib.import_module(f"{__name__}.{name}")
     family = HOME.get(name)
     if family is None:
         raise AttributeError(f"module 'ntorch.nn.modules' has no attribute '{name}'")

@@ -1,9 +1,7 @@
 """``Module``: the base class of everything that has parameters."""
 import collections
-import functools
 import itertools
 
-import ntorch
 from ntorch import Tensor
 
 from ..parameter import Buffer, Parameter
@@ -338,11 +336,6 @@ class Module(Traversal, State, Conversion):
         if len(extra_lines) == 1 and not children:
             return f"{self._get_name()}({extra_lines[0]})"
         return f"{self._get_name()}(\n  " + "\n  ".join(lines) + "\n)"
-
-    def compile(self, *args, **kwargs):
-        """Compile this module's ``forward`` in place with ``ntorch.compile``."""
-        self.forward = functools.wraps(type(self).forward)(
-            ntorch.compile(self.forward, *args, **kwargs))
 
 
 def _both(first, second):

@@ -5,15 +5,16 @@ Losses between tensors of one shape are in ``loss_pointwise.py``, those of dista
 """
 from ...kernels import loss as kernels
 from ...runtime import dtypes
-from ...runtime.device import META
-from ..base import empty, product
+from ..base import empty, make, product
 from ..composite import overloaded
 from ..dtype_rules import _scalar_name
 from ..losses import reduced, reduction_name
 from ..registry import ops
-from ..structured import as_dtype, contiguous, run, structured, zeros
-from ..windows import check_indices, computed, grain, parameter, reshaped
+from ..structured import as_dtype, compute_dtype, contiguous, run, structured
+from ..windows import check_indices, computed, flags, grain, parameter, reshaped
 from . import loss_distance, loss_pointwise  # noqa: F401  (register their entries)
+
+BLOCK = 1024        # targets in one partial sum
 
 
 def _flat(target, batch):
@@ -25,65 +26,92 @@ def _flat(target, batch):
     return reshaped(row, (batch, product(row._shape) // batch if batch else 0))
 
 
-def _check_classes(target, classes, ignore_index):
-    """IndexError unless every target is a class or ``ignore_index``."""
-    if target._storage.device is META:
-        return
-    bad = zeros((2,), dtypes.int64)
-    run(kernels.class_errors,
-        [("C", reshaped(target, (product(target._shape),))), ("i", classes), ("i", ignore_index),
-         ("C", bad)], n=1, grain=1)
-    wrong, found = bad.tolist()
-    if found:
-        raise IndexError(f"Target {wrong} is out of bounds: expected a class in [0, {classes}) or "
-                         f"ignore_index {ignore_index}.")
+def _raise_bad_class(words, classes, ignore_index):
+    """IndexError if a kernel noted a target that is no class."""
+    if words[0]:
+        raise IndexError(f"Target {words[1]} is out of bounds: expected a class in [0, {classes}) "
+                         f"or ignore_index {ignore_index}.")
 
 
-@structured("_nll_pick(Tensor self, Tensor target, Tensor? weight, int ignore_index) "
-            "-> (Tensor, Tensor)", method=False)
+def _nll_arrays(x, target, weight, ignore_index):
+    batch, classes = x._shape[:2]
+    index = _flat(target, batch)
+    return index, [("C", reshaped(x, (batch, classes, index._shape[1]))), ("C", index),
+                   ("C", parameter(weight, x)), ("i", ignore_index)]
+
+
+@structured("_nll_pick(Tensor self, Tensor target, Tensor? weight, int ignore_index) -> Tensor",
+            method=False)
 def _nll_pick(self, target, weight, ignore_index):
-    """``-weight[t] * self[n, t, ...]`` per target t, and the weights; 0 where ignored.
+    """``-weight[t] * self[n, t, ...]`` per target t, 0 where ignored.
 
     ``self`` (N, C, ...), ``target`` (N, ...) int64; ``weight`` (C,).
     """
     x = computed(self)
-    batch, classes = x._shape[:2]
-    index = _flat(target, batch)
-    _check_classes(index, classes, ignore_index)
-    positions = index._shape[1]
-    out, chosen = (empty(target._shape, x.dtype, x._storage.device) for _ in range(2))
-    run(kernels.pick_classes,
-        [("C", reshaped(x, (batch, classes, positions))), ("C", index), ("C", parameter(weight, x)),
-         ("i", ignore_index), ("C", reshaped(out, index._shape)),
-         ("C", reshaped(chosen, index._shape))], n=batch, grain=grain(4 * positions))
-    return as_dtype(out, self.dtype), as_dtype(chosen, self.dtype)
+    index, arrays = _nll_arrays(x, target, weight, ignore_index)
+    out = empty(target._shape, x.dtype, x._storage.device)
+    bad, words = flags(2)
+    run(kernels.pick_classes, [*arrays, ("C", reshaped(out, index._shape)), ("C", bad)],
+        n=index._shape[0], grain=grain(4 * index._shape[1]))
+    _raise_bad_class(words, x._shape[1], ignore_index)
+    return as_dtype(out, self.dtype)
 
 
 @_nll_pick.gradient("self")
-def _(grad0, self, target, weight, ignore_index):
-    return ops._nll_place(grad0, target, weight, self.shape[1], ignore_index)
+def _(grad, self, target, weight, ignore_index):
+    return ops._nll_place(grad, target, weight, self.shape[1], ignore_index)
+
+
+@structured("_nll_total(Tensor self, Tensor target, Tensor? weight, int ignore_index, bool mean) "
+            "-> (Tensor, Tensor)", method=False)
+def _nll_total(self, target, weight, ignore_index, mean):
+    """The sum of ``_nll_pick``, over the sum of the weights used if ``mean``; and that sum."""
+    x = computed(self)
+    index, arrays = _nll_arrays(x, target, weight, ignore_index)
+    block = max(1, BLOCK // max(1, index._shape[1]))
+    blocks = -(-index._shape[0] // block)
+    partial = empty((blocks, 2), x.dtype, x._storage.device)
+    both = empty((2,), x.dtype, x._storage.device)
+    bad, words = flags(2)
+    run(kernels.sum_classes, [*arrays, ("i", block), ("C", partial), ("C", bad)], n=blocks,
+        grain=grain(8 * BLOCK))
+    _raise_bad_class(words, x._shape[1], ignore_index)
+    run(kernels.finish_sum, [("C", partial), ("i", mean), ("C", both)], n=1, grain=1)
+    both = as_dtype(both, self.dtype)
+    return tuple(make(both._storage, both.dtype, (), (), both._offset + k) for k in range(2))
+
+
+@_nll_total.gradient("self")
+def _(grad0, self, target, weight, ignore_index, mean, result1):
+    share = grad0 / result1.detach() if mean else grad0
+    return ops._nll_place(ops.expand(share, target.shape), target, weight, self.shape[1],
+                          ignore_index)
 
 
 @structured("_nll_place(Tensor grad_output, Tensor target, Tensor? weight, int classes, "
             "int ignore_index) -> Tensor", method=False)
 def _nll_place(grad_output, target, weight, classes, ignore_index):
     """The adjoint of ``_nll_pick``: zeros but for ``-weight[t] * grad`` at each target."""
-    g = computed(grad_output)
+    g = as_dtype(grad_output, compute_dtype(grad_output))
     shape = g._shape
     batch = shape[0]
     index = _flat(target, batch)
-    out = empty((batch, classes, *shape[1:]), g.dtype, g._storage.device)
     positions = index._shape[1]
+    if any(g._strides):
+        g = reshaped(contiguous(g), index._shape)
+    else:                           # one number for all, as a mean hands it down
+        g = make(g._storage, g.dtype, index._shape, (0, 0), g._offset)
+    out = empty((batch, classes, *shape[1:]), g.dtype, g._storage.device)
     run(kernels.place_classes,
-        [("C", reshaped(g, index._shape)), ("C", index), ("C", parameter(weight, g)),
-         ("i", ignore_index), ("C", reshaped(out, (batch, classes, positions)))],
+        [("A", g), ("C", index), ("C", parameter(weight, g)), ("i", ignore_index),
+         ("C", reshaped(out, (batch, classes, positions)))],
         n=batch, grain=grain(classes * positions))
     return as_dtype(out, grad_output.dtype)
 
 
 @_nll_place.gradient("grad_output")
 def _(grad, target, weight, ignore_index):
-    return ops._nll_pick(grad, target, weight, ignore_index)[0]
+    return ops._nll_pick(grad, target, weight, ignore_index)
 
 
 def _check_nll(input, target, weight):
@@ -118,11 +146,9 @@ def _nll(input, target, weight, ignore_index, reduction):
     if unbatched:
         shape = target._shape
         input, target = ops.unsqueeze(input, 0), ops.reshape(target, (1,))
-    loss, chosen = ops._nll_pick(input, target, weight, ignore_index)
-    if reduction == "mean":
-        return ops.sum(loss) / ops.sum(chosen.detach())
-    if reduction == "sum":
-        return ops.sum(loss)
+    if reduction != "none":
+        return ops._nll_total(input, target, weight, ignore_index, reduction == "mean")[0]
+    loss = ops._nll_pick(input, target, weight, ignore_index)
     return ops.reshape(loss, shape) if unbatched else loss
 
 

@@ -1,8 +1,9 @@
 """One recurrent layer in one direction over a whole sequence, forward and backward.
 
 Data are rows (sum of sizes, features): the ``sizes[t]`` rows of step t follow those of step t - 1,
-the longest sequence first; or (T, B, features), the same rows where all sequences are equally long. The gradient rules run the backward kernels; where their result must be
-differentiable again they go through ``recurrent_steps``, which says the same in ops.
+the longest sequence first; or (T, B, features), the same rows of equally long sequences. The
+gradient rules run the backward kernels; where their result must be differentiable again they go
+through ``recurrent_steps``, which says the same in ops.
 """
 from ...kernels import gru, lstm, rnn
 from .. import recurrent_steps as steps

@@ -15,6 +15,8 @@ def narrow(input, dim, start, length):
     d = wrap_dim(dim, len(input._shape))
     size = input._shape[d]
     if isinstance(start, TensorBase):
+        if start._shape or start.dtype.category >= dtypes.FLOAT:
+            raise RuntimeError("start must be an 0-dim integral Tensor.")
         start = int(start)
     if length < 0:
         raise RuntimeError("narrow(): length must be non-negative.")
@@ -146,7 +148,7 @@ _named_split("dsplit", lambda ndim: 2, 3)
 def unbind(self, dim):
     """All slices along ``dim``, as a tuple of views."""
     if not self._shape:
-        raise RuntimeError("Dimension specified as 0 but tensor has no dimensions")
+        raise IndexError("Dimension specified as 0 but tensor has no dimensions")
     d = wrap_dim(dim, len(self._shape))
     shape = self._shape[:d] + self._shape[d + 1:]
     strides = self._strides[:d] + self._strides[d + 1:]
