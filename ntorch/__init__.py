@@ -6,7 +6,7 @@ nothing.
 import importlib
 import math as _math
 
-from . import operators as _operators
+from . import operators as _operators  # noqa: F401 - binds Tensor's operators
 from . import ops
 from .autograd import (
     enable_grad,
@@ -20,8 +20,8 @@ from .ops.base import Size
 from .ops.registry import ops as _table
 from .runtime import dtypes as _dtypes
 from .runtime.device import device
-from .runtime.dtypes import dtype, get_default_dtype, promote_types
 from .runtime.dtypes import can_cast as _can_cast
+from .runtime.dtypes import dtype, get_default_dtype, promote_types
 from .tensor import Tensor
 
 del tensor      # noqa: F821 - importing the submodule bound its name; ntorch.tensor is the function

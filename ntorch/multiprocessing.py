@@ -29,10 +29,10 @@ def _rebuild(handle, nbytes, dtype, shape, strides, offset, cls, requires_grad):
 
 def _reduce(tensor):
     if tensor._requires_grad and not tensor.is_leaf:
-        raise RuntimeError("Cowardly refusing to serialize non-leaf tensor which requires_grad, since "
-                           "autograd does not support crossing process boundaries. If you just want "
-                           "to transfer the data, call detach() on the tensor before serializing "
-                           "(e.g., putting it on the queue).")
+        raise RuntimeError("Cowardly refusing to serialize non-leaf tensor which requires_grad, "
+                           "since autograd does not support crossing process boundaries. If you "
+                           "just want to transfer the data, call detach() on the tensor before "
+                           "serializing (e.g., putting it on the queue).")
     share_storage(tensor)
     segment = tensor._storage.segment
     return _rebuild, (DupFd(segment.fileno), segment.nbytes, tensor.dtype, tuple(tensor._shape),

@@ -4,7 +4,6 @@ import numpy as np
 from .ops import base
 from .ops.base import Size, TensorBase
 from .ops.dtype_rules import result_type as _result_type
-from .ops.registry import ops
 from .runtime import dtypes
 from .runtime.storage import Storage
 
@@ -197,7 +196,8 @@ class iinfo:
             raise TypeError("torch.iinfo() requires an integer input type. Use torch.finfo to "
                             f"handle '{type}'")
         info = np.iinfo(type.numpy)
-        self.bits, self.min, self.max, self.dtype = info.bits, int(info.min), int(info.max), type.name
+        self.bits, self.min, self.max = info.bits, int(info.min), int(info.max)
+        self.dtype = type.name
 
     def __repr__(self):
         return f"iinfo(min={self.min}, max={self.max}, dtype={self.dtype})"

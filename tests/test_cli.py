@@ -20,7 +20,8 @@ def kept(tmp_path, monkeypatch):
     """A kernel store with three entries, the first of them old."""
     monkeypatch.setenv("NTORCH_CACHE_DIR", str(tmp_path / "kernels"))
     for index, name in enumerate(("first", "second", "third")):
-        store.put(f"{index}" * 40, "symbol", b"x" * 1000, {"name": name, "params": ["i"], "T": "f4"})
+        store.put(f"{index}" * 40, "symbol", b"x" * 1000,
+                  {"name": name, "params": ["i"], "T": "f4"})
     paths = {header["name"]: path for _, path, header, _ in store.entries()}
     long_ago = time.time() - 90 * 86400
     os.utime(paths["first"], (long_ago, long_ago))
@@ -88,7 +89,8 @@ def test_wrong_commands_end_with_usage(capsys):
 
 
 def test_module_runs(tmp_path):
-    result = subprocess.run([sys.executable, "-m", "ntorch", "cache", "info"], check=True, text=True,
+    result = subprocess.run([sys.executable, "-m", "ntorch", "cache", "info"], check=True,
+                            text=True,
                             capture_output=True, timeout=60,
                             env={**os.environ, "NTORCH_CACHE_DIR": str(tmp_path)})
     assert str(tmp_path) in result.stdout

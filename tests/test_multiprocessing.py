@@ -1,4 +1,4 @@
-"""Tensors between processes: shared storages, queues, and views that follow a storage that moves."""
+"""Tensors between processes: shared storages, queues, views that follow a storage that moves."""
 import pytest
 
 import ntorch

@@ -53,7 +53,7 @@ def function(case, module=ntorch):
         call = getattr(ops, case.name)
     else:
         torch = module
-        # functional first: torch.embedding and torch.kl_div take other arguments; unfold is a method
+        # functional first: torch.embedding and kl_div take other arguments; unfold is a method
         places = (torch.Tensor,) if case.name == "unfold" else (
             torch.nn.functional, torch, torch.special)
         call = next((getattr(p, case.name) for p in places if hasattr(p, case.name)), None)

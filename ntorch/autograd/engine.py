@@ -9,7 +9,6 @@ from .graph import AccumulateGrad, edge_of, fit
 from .modes import state
 
 
-
 def run_backward(tensors, grad_tensors, keep_graph, create_graph, inputs=None,
                  allow_unreachable=True, accumulate=True):
     """Propagate gradients from ``tensors``.

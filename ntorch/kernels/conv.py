@@ -110,7 +110,8 @@ def pack_runs_kernel(width):
                     image = (k0 + k) // run
                     position = k0 + k - image * run
                     length = min(kc - k, run - position)
-                    at = (batch * group_stride + image * image_stride + offsets[first + i] + position)
+                    at = (batch * group_stride + image * image_stride + offsets[first + i]
+                          + position)
                     turn_panel(source, at, step, block[k * width + i:], width, count, length)
                     k += length
                 i += count

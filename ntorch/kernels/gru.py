@@ -75,11 +75,11 @@ def gru_forward_few(counters, weight, gates, bias, offsets, sizes, initial, hidd
                 at = offsets[step] + r
                 before = row_before(offsets, sizes, step, r, reverse)
                 old = out[before] if before >= 0 else initial[r]
-                dot_rows(weight, first, old, gates[at, first:last], step & 1)
-                dot_rows(weight, size + first, old, gates[at, size + first:size + last], step & 1)
+                dot_rows(weight, first, old, gates[at, first:last])
+                dot_rows(weight, size + first, old, gates[at, size + first:size + last])
                 candidate, new = inner[at, first:last], out[at, first:last]
                 copy_row(bias[first:last], candidate)
-                dot_rows(weight, 2 * size + first, old, candidate, step & 1)
+                dot_rows(weight, 2 * size + first, old, candidate)
                 advance(gates[at], first, last, candidate, old[first:last], new)
                 if is_last(sizes, step, r, reverse):
                     copy_row(new, hidden[r, first:last])

@@ -84,10 +84,8 @@ def lstm_forward_few(counters, weight, gates, offsets, sizes, initial, hidden, c
                 at = offsets[step] + r
                 before = row_before(offsets, sizes, step, r, reverse)
                 old = out[before] if before >= 0 else initial[r]
-                for k in range(4):
-                    gate = (3 - k if step & 1 else k) * size
-                    dot_rows(weight, gate + first, old, gates[at, gate + first:gate + last],
-                             step & 1)
+                for gate in range(0, 4 * size, size):
+                    dot_rows(weight, gate + first, old, gates[at, gate + first:gate + last])
                 new, memory = out[at, first:last], cell[r, first:last]
                 advance(gates[at], first, last, memory, new)
                 copy_row(memory, cells[at, first:last])

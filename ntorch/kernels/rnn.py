@@ -116,16 +116,11 @@ def active_rows(sizes, step, first, block):
     return max(0, min(block, sizes[step] - first))
 
 
-def dot_rows(weight, first, state, target, down):
-    """``target[n] += weight[first + n] . state``, four rows at a time.
-
-    ``down`` goes through the rows from the last to the first: what one step touched last, the next
-    finds in the nearest cache if it turns round.
-    """
+def dot_rows(weight, first, state, target):
+    """``target[n] += weight[first + n] . state``, four rows at a time."""
     count = target.shape[0]
     fours = count // 4 * 4
-    for block in range(0, fours, 4):
-        n = fours - 4 - block if down != 0 else block
+    for n in range(0, fours, 4):
         w0, w1, w2, w3 = (weight[first + n], weight[first + n + 1], weight[first + n + 2],
                           weight[first + n + 3])
         s0, s1, s2, s3 = T(0), T(0), T(0), T(0)
@@ -250,7 +245,7 @@ def rnn_forward_few(counters, weight, out, offsets, sizes, initial, hidden, relu
                 new = out[offsets[step] + r, first:last]
                 at = row_before(offsets, sizes, step, r, reverse)
                 old = out[at] if at >= 0 else initial[r]
-                dot_rows(weight, first, old, new, step & 1)
+                dot_rows(weight, first, old, new)
                 if relu != 0:
                     relu_row(new)
                 else:

@@ -67,7 +67,8 @@ def _vectors(codes, layouts, offset, count, stride, alias):
 
 def _loop(signature, elements, count):
     """The innermost loop: load, call the expression, store."""
-    n_in, codes, compute, order = signature.n_in, signature.codes, signature.compute, signature.order
+    n_in, codes = signature.n_in, signature.codes
+    compute, order = signature.compute, signature.order
     arguments = [
         _load(codes[k], compute, elements[k]) if where == "t" else f"s{k}" for where, k in order]
     call = f"scalar({', '.join(arguments)})"

@@ -7,8 +7,8 @@ import dataclasses
 import re
 import typing
 
-_PARAMETER = re.compile(r"(?P<type>[A-Za-z]+(?:\([a-z]+!?\))?)(?P<list>\??\[\d*\])?(?P<optional>\??)"
-                        r" +(?P<name>\w+)(?:=(?P<default>.+))?$")
+_PARAMETER = re.compile(r"(?P<type>[A-Za-z]+(?:\([a-z]+!?\))?)(?P<list>\??\[\d*\])?"
+                        r"(?P<optional>\??) +(?P<name>\w+)(?:=(?P<default>.+))?$")
 REQUIRED = object()
 
 

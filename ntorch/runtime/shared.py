@@ -29,7 +29,8 @@ class Segment:
             os.ftruncate(fileno, max(nbytes, 1))
             return cls(fileno, nbytes)
         except OSError as error:
-            raise RuntimeError(f"unable to make {nbytes} bytes of shared memory: {error}") from error
+            raise RuntimeError(f"unable to make {nbytes} bytes of shared memory: {error}"
+                               ) from error
 
     def __del__(self, close=os.close):
         try:

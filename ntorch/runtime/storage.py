@@ -6,7 +6,6 @@ import numpy as np
 from . import memory
 from .device import CPU, META
 
-
 on_move = []        # told of a storage whose bytes moved, while old and new memory both live
 
 

@@ -89,8 +89,8 @@ def _rnn_layer_backward(grad_out, grad_hn, h0, w_hh, sizes, reverse, relu, outpu
 def _(grad0, grad1, input, h0, w_ih, w_hh, b_ih, b_hh, sizes, reverse, relu, result0, needs):
     grad0, grad1 = zeros_if_none(grad0, result0), zeros_if_none(grad1, h0)
     if result0._requires_grad:
-        gates, state, previous = steps.rnn_backward(_rows(grad0), grad1, _rows(input), h0, w_ih, w_hh, b_ih, b_hh,
-                                                    sizes, reverse, relu)
+        gates, state, previous = steps.rnn_backward(
+            _rows(grad0), grad1, _rows(input), h0, w_ih, w_hh, b_ih, b_hh, sizes, reverse, relu)
     else:
         gates, state, previous = ops._rnn_layer_backward(grad0, grad1, h0, w_hh, sizes, reverse,
                                                          relu, result0)

@@ -364,13 +364,16 @@ def _moments(name, finish):
     def moment(input, dim=None, unbiased=None, keepdim=False, *, correction=None, out=None):
         dim, correction, keepdim = _moment_arguments(name, dim, unbiased, correction, keepdim)
         result = finish(*_variance(input, dim, correction, keepdim))
-        if out is not None:
-            return _into(out, result)
-        return result
+        if out is None:
+            return result
+        if pair:
+            raise TypeError(f"{name}() got an unexpected keyword argument 'out'")
+        return _into(out, result)
+    pair = name.endswith("_mean")
     moment.__name__ = name
     moment.__doc__ = (f"``{name}`` over ``dim``: squared distances from the mean, divided by "
                       "``max(0, n - correction)``; the mean is computed first (two passes).")
-    return overloaded(name, out=True)(moment)
+    return overloaded(name, out=not pair)(moment)
 
 
 _moments("var", lambda spread, center: spread)

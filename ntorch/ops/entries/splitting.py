@@ -298,8 +298,8 @@ def view_dtype(input, dtype):
         raise RuntimeError(f"self.dim() cannot be 0 to view {input.dtype} as {dtype} (different "
                            "element sizes)")
     if input._strides[-1] != 1:
-        raise RuntimeError("self.stride(-1) must be 1 to view {} as {} (different element sizes), "
-                           "but got {}".format(input.dtype, dtype, input._strides[-1]))
+        raise RuntimeError(f"self.stride(-1) must be 1 to view {input.dtype} as {dtype} "
+                           f"(different element sizes), but got {input._strides[-1]}")
     if have > want:
         ratio = have // want
         return _reinterpret(input, dtype, (*input._shape[:-1], input._shape[-1] * ratio),
