@@ -52,8 +52,8 @@ def largest(plane, inside):
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
-@pytest.mark.parametrize("window", WINDOWS + LARGE)
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("window, dtype", [
+    *((w, "float64") for w in WINDOWS + LARGE), *((w, "float32") for w in WINDOWS[1:4])])
 def test_max_pool(n, window, dtype):
     kernel, stride, padding, dilation, ceil_mode = window
     x = draw(2, 3, *SIZES[n], dtype=dtype)

@@ -77,10 +77,10 @@ def arange(*arguments, start=None, end=None, step=None, out=None, dtype=None, la
         raise RuntimeError("upper bound and lower bound inconsistent with step sign")
     if dtype is dtypes.bool_ or dtype.is_complex:
         raise NotImplementedError(f"\"arange_cpu_out\" not implemented for '{_scalar_name(dtype)}'")
-    if whole:
-        count = -(-(end - start) // step)
-    else:
-        count = math.ceil((end - start) / step)
+    if dtype is dtypes.int64:       # torch truncates before it counts, for this type alone
+        start, end, step = int(start), int(end), int(step)
+        whole = True
+    count = -(-(end - start) // step) if whole else math.ceil((end - start) / step)
     if dtype.category == dtypes.INT:
         start, step = int(start), int(step)
     result = sequence(empty((count,), dtype, device), start, step)

@@ -15,6 +15,7 @@ from ..grids import (
     narrowed,
     raw,
     rows_grain,
+    sides,
     updating,
 )
 from ..registry import ops
@@ -63,16 +64,18 @@ def gather(self, dim, index, sparse_grad):
                                f"{list(self._shape)} apart from dimension {d}")
     places = int64(index)
     check_index(places, self._shape[d], dim=d)
-    source = grid(raw(narrowed(self, index._shape, d)), d)
-    target = grid(raw(out), d)
-    outer, count, inner = target._shape
-    if inner == 1:          # rows along the last dimension: let the kernel run along them
-        run(kernels.gather_last, [("C", source), ("C", grid(places, d)), ("C", target)], outer,
-            rows_grain(count))
-    else:
-        run(kernels.gather, [("C", source), ("C", grid(places, d)), ("C", target)], outer * count,
-            rows_grain(inner))
+    gather_into(raw(narrowed(self, index._shape, d)), d, places, raw(out))
     return out
+
+
+def gather_into(source, d, places, out):
+    """``gather`` of raw contiguous tensors whose indices are known to be good."""
+    arguments = [("C", grid(source, d)), ("C", grid(places, d)), ("C", grid(out, d))]
+    outer, count, inner = sides(out._shape, d)
+    if inner == 1:          # rows along the last dimension: let the kernel run along them
+        run(kernels.gather_last, arguments, outer, rows_grain(count))
+    else:
+        run(kernels.gather, arguments, outer * count, rows_grain(inner))
 
 
 @gather.gradient("self")

@@ -1,11 +1,12 @@
 """Joining, reordering and repeating: cat, stack, flip, roll, repeat, tril, diag, ..."""
 from ...kernels import movement as kernels
 from ...runtime import dtypes
-from ..base import TensorBase, empty, numel, product, wrap_dim, wrap_dims
+from ..base import TensorBase, empty, make, numel, product, wrap_dim, wrap_dims
 from ..composite import composite, overloaded
 from ..grids import grid, raw, reshaped, rows_grain, write_out
 from ..registry import ops
 from ..structured import as_dtype, contiguous, run, structured
+from .copying import write
 
 
 def _check_cat(tensors, dim):
@@ -48,11 +49,10 @@ def _cat(tensors, dim):
     shape = list(used[0]._shape)
     shape[d] = sum(t._shape[d] for t in used)
     out = empty(shape, kind, used[0]._storage.device)
-    start = 0
+    offset, step = 0, out._strides[d]
     for tensor in used:
-        stop = start + tensor._shape[d]
-        ops.copy_(ops.slice(out, d, start, stop), tensor)
-        start = stop
+        write(make(out._storage, kind, tensor._shape, out._strides, offset), tensor)
+        offset += tensor._shape[d] * step
     return out
 
 

@@ -5,9 +5,10 @@ from ...runtime.device import META
 from ..base import TensorBase, empty, numel, wrap_dim
 from ..composite import composite, overloaded
 from ..dtype_rules import _scalar_name
-from ..grids import flat, reshaped, sides, write_out
+from ..grids import flat, raw, reshaped, sides, write_out
 from ..registry import ops
 from ..structured import as_dtype, contiguous, run, structured
+from .indexing import gather_into
 from .reductions import return_type
 
 GRAIN = 4096        # elements of rows sorted by one task
@@ -51,7 +52,9 @@ def _taken(source, places, d):
     """The elements of ``source`` at ``places`` along ``d``: exactly the input's bits."""
     if not source._shape:
         return ops.clone(source)
-    return ops.gather(source, d, places)
+    out = empty(places._shape, source.dtype)
+    gather_into(raw(contiguous(source)), d, places, raw(out))
+    return out
 
 
 def _no_complex(op, tensor):
