@@ -65,6 +65,10 @@ _PLACES = {
 }
 
 
+# nn.functional's forms; torch's top level has other argument orders under these names
+_FUNCTIONAL_ONLY = frozenset(("embedding", "embedding_bag", "batch_norm", "instance_norm", "kl_div"))
+
+
 def can_cast(from_, to):
     """Whether torch's casting rules allow ``from_`` to be written to ``to``."""
     return _can_cast(from_, to)
@@ -82,7 +86,7 @@ def __getattr__(name):
         from .runtime.storage import Storage as value
     elif name == "resize_as_":
         value = Tensor.resize_as_
-    elif name.startswith("__"):
+    elif name.startswith("__") or name in _FUNCTIONAL_ONLY:
         raise AttributeError(f"module 'ntorch' has no attribute {name!r}")
     else:
         try:

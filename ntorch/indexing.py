@@ -8,7 +8,9 @@ import numbers
 
 import numpy as np
 
-from .ops.base import TensorBase, numel
+from .autograd.modes import state
+from .ops.base import Size, TensorBase, numel
+from .ops.base import view as view_of
 from .ops.registry import ops
 from .runtime import dtypes
 
@@ -142,8 +144,52 @@ def _listed(view, indices):
     return tuple(listed)
 
 
+def _untracked(tensor):
+    """Whether views of ``tensor`` need no history: no gradient is wanted and nothing traces."""
+    base = tensor._base
+    return (not tensor._requires_grad and state.tracer is None
+            and (base is None or not base._requires_grad))
+
+
+def _plain_view(tensor, key):
+    """``tensor[key]`` for a key of Python ints and slices in one step; None for other keys."""
+    shape, strides, offset, sizes, steps = tensor._shape, tensor._strides, tensor._offset, [], []
+    if len(key) > len(shape):
+        return None
+    for d, item in enumerate(key):
+        size, stride = shape[d], strides[d]
+        if type(item) is int:
+            if not -size <= item < size:
+                return None
+            offset += (item + size if item < 0 else item) * stride
+        elif type(item) is slice and (item.step is None or type(item.step) is int
+                                      and item.step > 0):
+            try:
+                start, stop, step = item.indices(size)
+            except TypeError:
+                return None
+            offset += start * stride if stop > start else min(start, size) * stride
+            sizes.append(max(-(-(stop - start) // step), 0))
+            steps.append(stride * step)
+        else:
+            return None
+    made = view_of(tensor, Size((*sizes, *shape[len(key):])), (*steps, *strides[len(key):]), offset)
+    made._rebased = made._base._rebased
+    return made
+
+
+def _plain_target(tensor, key):
+    """The view that a basic key names, where no history is kept; else None."""
+    if tensor._shape and _untracked(tensor):
+        return _plain_view(tensor, key if type(key) is tuple else (key,))
+    return None
+
+
 def getitem(tensor, key):
     """``tensor[key]``: a view for basic keys, a copy where a tensor, list or mask selects."""
+    made = _plain_target(tensor, key)
+    if made is not None:
+        return made
     if type(key) is int and tensor._shape:
         return _integer(tensor, 0, key, 0)
     if not tensor._shape and _is_integer(key if not isinstance(key, tuple) else (*key, None)[0]):
@@ -188,7 +234,9 @@ def _check_fits(value, shape):
 def setitem(tensor, key, value):
     """``tensor[key] = value``: ``value`` (number, array, sequence or tensor) is converted and
     broadcast; RuntimeError if it does not fit."""
-    view, indices = parse(tensor, key)
+    view, indices = _plain_target(tensor, key), ()
+    if view is None:
+        view, indices = parse(tensor, key)
     value = _value_for(view, value)
     if not indices:
         if isinstance(value, TensorBase):

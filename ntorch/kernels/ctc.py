@@ -9,13 +9,12 @@ blanks and ``S`` labels, so that one time step is a few vector loops and one exp
 Probabilities are float64 and each row is scaled by a power of two, which is exact. A state far
 below its row's largest underflows to zero; that may be the state that the likely path needs. So the
 forward pass bounds the mass that can have been lost (``scaled_forward``), the backward pass checks
-that every row adds up to the likelihood, and a sample that fails goes through ``ctc_log.py``.
+that every row adds up to the likelihood, and a sample that fails either is left to ``ctc_log.py``.
 
 Layout of ``alpha[b, t]``: blanks ``[0, S]``, labels ``[S + 1, 2 S + 1)`` (S of the longest target),
 then the binary exponent of the row's unit. NaN there says that the rows hold logarithms.
 ``spans[b]`` holds the offset of sample b's target in ``targets``, its length, and its input length.
 """
-from .ctc_log import log_backward, log_forward
 from .math import exp, log
 from .stubs import bits_f64_to_i64, bits_i64_to_f64
 
@@ -26,6 +25,7 @@ TINY = 2.0 ** -960          # a state above this has lost no bit to underflow
 MARGIN = 55                 # lost mass stays below 2 ** -55 of the likelihood
 ROWS_AGREE = 1e-9           # allowed relative error of a row's total in the backward pass
 (LENGTH, INPUTS) = (1, 2)
+BAD_LABEL, UNCERTAIN = 1, 2     # what ``status`` says of a sample; 0: done
 
 
 def exponent_of(x):
@@ -185,8 +185,8 @@ def scaled_forward(log_probs, b, target, blank, inputs, alpha, p, skip, first):
 def forward(log_probs, targets, spans, blank, alpha, losses, status, scratch, begin, end):
     """``losses[b] = -log p(target b)``; ``alpha`` is kept for the backward pass.
 
-    ``status[b]`` becomes 1 where a target has a label outside [0, C): nothing else is written then.
-    A target that cannot fit its input gives inf.
+    ``status[b]`` becomes BAD_LABEL where a target has a label outside [0, C), UNCERTAIN where the
+    loss is left to ``ctc_log.py``. A target that cannot fit its input gives inf.
     """
     for b in range(begin, end):
         size, inputs = spans[b, LENGTH], spans[b, INPUTS]
@@ -204,8 +204,7 @@ def forward(log_probs, targets, spans, blank, alpha, losses, status, scratch, be
             continue
         loss = scaled_forward(log_probs, b, target, blank, inputs, alpha[b], p, skip, first)
         if loss != loss:
-            loss = log_forward(log_probs, b, target, blank, inputs, alpha[b], p, skip,
-                               scratch[b, 3 * room:])
+            status[b] = UNCERTAIN
         losses[b] = loss
 
 
@@ -310,14 +309,16 @@ def fill_gradient(grad, b, first, last, value):
             row[c] = value
 
 
-def backward(log_probs, targets, spans, blank, zero_infinity, alpha, losses, weights, grad, scratch,
-             begin, end):
+def backward(log_probs, targets, spans, blank, zero_infinity, alpha, losses, weights, grad, status,
+             scratch, begin, end):
     """``grad[t, b, c] = (exp(log_probs) - occupancy) * weights[b]``; zero past the input length.
 
-    Of an impossible target the gradient is NaN, or zero with ``zero_infinity``.
+    Of an impossible target the gradient is NaN, or zero with ``zero_infinity``. ``status[b]``
+    becomes UNCERTAIN where the gradient is left to ``ctc_log.py``.
     """
     for b in range(begin, end):
         size, inputs = spans[b, LENGTH], spans[b, INPUTS]
+        status[b] = 0
         fill_gradient(grad, b, inputs, grad.shape[0], 0.0)
         loss = losses[b]
         if not loss < 1e300:
@@ -336,10 +337,7 @@ def backward(log_probs, targets, spans, blank, zero_infinity, alpha, losses, wei
         prepare_skip(target, classes, skip)
         for c in range(classes):
             occupied[c] = 0.0
-        logs = alpha[b, 0, alpha.shape[2] - 1]
-        failed = 1 if logs != logs else scaled_backward(
-            log_probs, b, target, blank, inputs, alpha[b], weights[b], grad, p, skip, states,
-            occupied)
-        if failed != 0:
-            log_backward(log_probs, b, target, blank, inputs, alpha[b], weights[b], grad, p, skip,
-                         states, occupied)
+        unit = alpha[b, 0, alpha.shape[2] - 1]
+        if unit != unit or scaled_backward(log_probs, b, target, blank, inputs, alpha[b],
+                                           weights[b], grad, p, skip, states, occupied) != 0:
+            status[b] = UNCERTAIN

@@ -2,6 +2,7 @@
 
 Slower by a few exps and a log per state, right for any input. Vectors and layout: see ``ctc.py``.
 """
+from .ctc import INPUTS, LENGTH, UNCERTAIN, prepare_skip
 from .math import exp, log
 
 NAN, INFINITY = float("nan"), float("inf")
@@ -151,3 +152,33 @@ def log_backward(log_probs, b, target, blank, inputs, alpha, weight, grad, emitt
         occupied[blank] = 0.0
         gather(row, target, blank, emitted)
         log_backward_step(emitted, skip, blanks, labels, emitted_blanks, emitted_labels)
+
+
+def forward_in_logs(log_probs, targets, spans, blank, alpha, losses, status, scratch, begin, end):
+    """``ctc.forward`` for the samples that it left UNCERTAIN."""
+    for b in range(begin, end):
+        if status[b] == UNCERTAIN:
+            size = spans[b, LENGTH]
+            target = targets[spans[b, 0]:spans[b, 0] + size]
+            room = scratch.shape[1] // 4
+            skip = scratch[b, room:room + size]
+            prepare_skip(target, log_probs.shape[2], skip)
+            losses[b] = log_forward(log_probs, b, target, blank, spans[b, INPUTS], alpha[b],
+                                    scratch[b, :size + 1], skip, scratch[b, 2 * room:])
+
+
+def backward_in_logs(log_probs, targets, spans, blank, alpha, weights, grad, status, scratch, begin,
+                     end):
+    """``ctc.backward`` for the samples that it left UNCERTAIN."""
+    for b in range(begin, end):
+        if status[b] == UNCERTAIN:
+            size, classes = spans[b, LENGTH], log_probs.shape[2]
+            target = targets[spans[b, 0]:spans[b, 0] + size]
+            room = alpha.shape[2] // 2
+            skip = scratch[b, classes + room:classes + room + size]
+            prepare_skip(target, classes, skip)
+            for c in range(classes):
+                scratch[b, c] = 0.0
+            log_backward(log_probs, b, target, blank, spans[b, INPUTS], alpha[b], weights[b], grad,
+                         scratch[b, classes:classes + size + 1], skip,
+                         scratch[b, classes + 2 * room:], scratch[b, :classes])

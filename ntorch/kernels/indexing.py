@@ -5,6 +5,8 @@ elements are built per element size, not per dtype. Indices are int64 and have b
 ``find_outside`` before anything is written. Kernels that write by index take as range the lanes
 (outer, block of inner), so that two tasks never write one element and order within a lane is kept.
 """
+import numpy as np
+
 from .stubs import select
 
 BLOCK = 64      # inner elements in one lane of a writing kernel
@@ -36,7 +38,7 @@ def gather(source, index, out, begin, end):
     for _ in range(begin, end):
         rows, places, target = source[o], index[o, j], out[o, j]
         for t in range(inner):
-            target[t] = rows[places[t], t]
+            target[t] = rows[np.uint64(places[t]), t]
         j += 1
         if j == count:
             o, j = o + 1, 0
@@ -60,7 +62,7 @@ def gather_last(source, index, out, begin, end):
     for o in range(begin, end):
         row, places, target = source[o, :, 0], index[o, :, 0], out[o, :, 0]
         for j in range(len(places)):
-            target[j] = row[places[j]]
+            target[j] = row[np.uint64(places[j])]       # unsigned: no test for a negative index
 
 
 def select_last(source, index, out, begin, end):
@@ -68,7 +70,7 @@ def select_last(source, index, out, begin, end):
     for o in range(begin, end):
         row, target = source[o, :, 0], out[o, :, 0]
         for j in range(len(index)):
-            target[j] = row[index[j]]
+            target[j] = row[np.uint64(index[j])]
 
 
 def _lane(item, inner):
@@ -94,6 +96,22 @@ def scatter_fill(out, index, value, begin, end):
         for j in range(index.shape[1]):
             for t in range(first, last):
                 out[o, index[o, j, t], t] = value[0]
+
+
+def scatter_add_last(out, index, source, begin, end):
+    """``scatter_add`` where inner is 1; range over outer."""
+    for o in range(begin, end):
+        row, places, values = out[o, :, 0], index[o, :, 0], source[o, :, 0]
+        for j in range(len(places)):
+            row[np.uint64(places[j])] += values[j]
+
+
+def scatter_set_last(out, index, source, begin, end):
+    """``scatter_set`` where inner is 1; range over outer."""
+    for o in range(begin, end):
+        row, places, values = out[o, :, 0], index[o, :, 0], source[o, :, 0]
+        for j in range(len(places)):
+            row[np.uint64(places[j])] = values[j]
 
 
 def scatter_add(out, index, source, begin, end):
@@ -232,11 +250,13 @@ def count_true(flags, counts, chunk, begin, end):
 def write_true(flags, starts, chunk, out, begin, end):
     """Positions of true flags, chunk ``c`` from ``out[starts[c]]`` on."""
     for c in range(begin, end):
-        at = starts[c]
+        # no branch on the flag, which is as good as random: write always, move on if it was true
+        at, stop = starts[c], starts[c + 1]
         for i in range(c * chunk, min((c + 1) * chunk, len(flags))):
-            if flags[i] != 0:
-                out[at] = i
-                at += 1
+            if at == stop:
+                break
+            out[at] = i
+            at += np.int64(flags[i] != 0)
 
 
 def unravel(positions, sizes, out, begin, end):

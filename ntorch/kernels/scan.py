@@ -13,6 +13,13 @@ def cumulative_sum(source, out, state, begin, end):
     """``out[o, j] = source[o, 0] + ... + source[o, j]``."""
     for o in range(begin, end):
         running = state[o]
+        if len(running) == 1:       # one lane: keep it in a register
+            running[0] = 0
+            line, total, single = out[o, :, 0], running[0], source[o, :, 0]
+            for j in range(len(line)):
+                total += single[j]
+                line[j] = total
+            continue
         for t in range(len(running)):
             running[t] = 0
         for j in range(source.shape[1]):
@@ -38,29 +45,53 @@ def cumulative_product(source, out, state, begin, end):
 def cumulative_max(source, out, places, begin, end):
     """Running maximum and where it was last reached; a NaN stays."""
     for o in range(begin, end):
-        for j in range(source.shape[1]):
+        rows, targets, where = source[o], out[o], places[o]
+        for t in range(source.shape[2]):
+            targets[0, t], where[0, t] = rows[0, t], 0
+        for j in range(1, source.shape[1]):
             for t in range(source.shape[2]):
-                new, old = source[o, j, t], out[o, max(j - 1, 0), t]
-                if j == 0 or new >= old or new != new:
-                    out[o, j, t] = new
-                    places[o, j, t] = j
-                else:
-                    out[o, j, t] = old
-                    places[o, j, t] = places[o, j - 1, t]
+                new, best = rows[j, t], targets[j - 1, t]
+                take = (new >= best) | (new != new)
+                targets[j, t] = select(take, new, best)
+                where[j, t] = select(take, np.int64(j), where[j - 1, t])
+
+
+def cumulative_max_last(source, out, places, begin, end):
+    """``cumulative_max`` where inner is 1: the running values stay in registers."""
+    for o in range(begin, end):
+        line, target, where = source[o, :, 0], out[o, :, 0], places[o, :, 0]
+        best, at = line[0], np.int64(0)
+        for j in range(len(line)):
+            new = line[j]
+            take = (new >= best) | (new != new)
+            best, at = select(take, new, best), select(take, np.int64(j), at)
+            target[j], where[j] = best, at
 
 
 def cumulative_min(source, out, places, begin, end):
     """Running minimum and where it was last reached; a NaN stays."""
     for o in range(begin, end):
-        for j in range(source.shape[1]):
+        rows, targets, where = source[o], out[o], places[o]
+        for t in range(source.shape[2]):
+            targets[0, t], where[0, t] = rows[0, t], 0
+        for j in range(1, source.shape[1]):
             for t in range(source.shape[2]):
-                new, old = source[o, j, t], out[o, max(j - 1, 0), t]
-                if j == 0 or new <= old or new != new:
-                    out[o, j, t] = new
-                    places[o, j, t] = j
-                else:
-                    out[o, j, t] = old
-                    places[o, j, t] = places[o, j - 1, t]
+                new, best = rows[j, t], targets[j - 1, t]
+                take = (new <= best) | (new != new)
+                targets[j, t] = select(take, new, best)
+                where[j, t] = select(take, np.int64(j), where[j - 1, t])
+
+
+def cumulative_min_last(source, out, places, begin, end):
+    """``cumulative_min`` where inner is 1: the running values stay in registers."""
+    for o in range(begin, end):
+        line, target, where = source[o, :, 0], out[o, :, 0], places[o, :, 0]
+        best, at = line[0], np.int64(0)
+        for j in range(len(line)):
+            new = line[j]
+            take = (new <= best) | (new != new)
+            best, at = select(take, new, best), select(take, np.int64(j), at)
+            target[j], where[j] = best, at
 
 
 def cumulative_logsumexp(source, out, begin, end):

@@ -108,6 +108,9 @@ class Plan:
     __slots__ = ("dims", "adjacent", "shape", "places")
 
     def __init__(self, self_, indices):
+        if len(indices) and all(index is None for index in indices[:-1]) and _is_mask(indices[-1]):
+            self._take_mask(self_, len(indices) - 1, indices[-1])
+            return
         indices = _expanded(self_, indices)
         self.dims = [d for d, index in enumerate(indices) if index is not None]
         given = [indices[d] for d in self.dims]
@@ -119,6 +122,16 @@ class Plan:
             raise IndexError("shape mismatch: indexing tensors could not be broadcast together "
                              f"with shapes {shapes}") from None
         self.places = self._positions(self_, given)
+
+    def _take_mask(self, self_, first, mask):
+        """One mask is the whole index: its true elements are the positions."""
+        _check_mask_shape(self_, first, mask, first)
+        if first + len(mask._shape) > len(self_._shape):
+            raise too_many(self_, first + len(mask._shape))
+        self.dims = list(range(first, first + len(mask._shape)))
+        self.adjacent = True
+        self.places = _true_positions(_flags(mask))
+        self.shape = self.places._shape
 
     def _positions(self, self_, given):
         if 0 in [n for d, n in enumerate(self_._shape) if d not in self.dims]:
@@ -153,6 +166,26 @@ class Plan:
         return contiguous(ops.permute(tensor, order))
 
 
+def _is_mask(index):
+    return (index is not None and index.dtype is dtypes.bool_ and len(index._shape) > 0
+            and index._storage.device is not META)
+
+
+def too_many(tensor, count):
+    """The error for an index with more dimensions than the tensor."""
+    return IndexError(f"too many indices for tensor of dimension {len(tensor._shape)} "
+                      f"(got {count})")
+
+
+def _check_mask_shape(self_, first, mask, place):
+    for k, size in enumerate(mask._shape):
+        have = self_._shape[first + k] if first + k < len(self_._shape) else size
+        if have != size:
+            raise IndexError(f"The shape of the mask {list(mask._shape)} at index {place} does not "
+                             f"match the shape of the indexed tensor {list(self_._shape)} at "
+                             f"index {first + k}")
+
+
 def _expanded(self_, indices):
     """Indices with masks replaced by the coordinates of their true elements; IndexError if
     wrong."""
@@ -161,20 +194,14 @@ def _expanded(self_, indices):
         if index is None:
             found.append(None)
         elif index.dtype in (dtypes.bool_, dtypes.uint8):
-            for k, size in enumerate(index._shape):
-                have = self_._shape[len(found) + k] if len(found) + k < len(self_._shape) else None
-                if have is not None and have != size:
-                    raise IndexError(f"The shape of the mask {list(index._shape)} at index {place} "
-                                     f"does not match the shape of the indexed tensor "
-                                     f"{list(self_._shape)} at index {len(found) + k}")
+            _check_mask_shape(self_, len(found), index, place)
             found += ops.unbind(ops._nonzero(index), 1)
         elif index.dtype in (dtypes.int64, dtypes.int32):
             found.append(index)
         else:
             raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
     if len(found) > len(self_._shape):
-        raise IndexError(f"too many indices for tensor of dimension {len(self_._shape)} "
-                         f"(got {len(found)})")
+        raise too_many(self_, len(found))
     return found
 
 

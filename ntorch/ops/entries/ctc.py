@@ -4,6 +4,7 @@ import itertools
 import numpy as np
 
 from ...kernels import ctc as kernels
+from ...kernels import ctc_log as logs
 from ...runtime import dtypes
 from ...runtime.device import META
 from ..base import TensorBase
@@ -86,8 +87,8 @@ def _spans(targets, input_lengths, target_lengths, batch):
 
 
 def _raise_bad_target(status, targets, spans, classes):
-    """RuntimeError that names a wrong label of the first sample whose status is not 0."""
-    bad = int(np.flatnonzero(numpy_view(status))[0])
+    """RuntimeError that names a wrong label of the first sample that has one."""
+    bad = int(np.flatnonzero(numpy_view(status) == kernels.BAD_LABEL)[0])
     offset, length, _ = numpy_view(spans)[bad]
     labels = numpy_view(targets)[offset:offset + length]
     wrong = int(labels[(labels < 0) | (labels >= classes)][0])
@@ -121,11 +122,15 @@ def _ctc_loss(log_probs, targets, input_lengths, target_lengths, blank, zero_inf
     flat = _flat_targets(targets)
     status = empty((batch,), dtypes.int64)
     scratch = empty((batch, 4 * states), dtypes.float64)
-    run(kernels.forward, [("C", contiguous(log_probs)), ("C", flat), ("C", spans), ("i", blank),
-                          ("C", alpha), ("C", losses), ("C", status), ("C", scratch)],
-        n=batch, grain=_grain(steps, 2 * states), T="f8", reassoc=True)
-    if numpy_view(status).any():
+    arguments = [("C", contiguous(log_probs)), ("C", flat), ("C", spans), ("i", blank),
+                 ("C", alpha), ("C", losses), ("C", status), ("C", scratch)]
+    options = dict(n=batch, grain=_grain(steps, 2 * states), T="f8", reassoc=True)
+    run(kernels.forward, arguments, **options)
+    found = set(numpy_view(status).tolist())
+    if kernels.BAD_LABEL in found:
         _raise_bad_target(status, flat, spans, classes)
+    if kernels.UNCERTAIN in found:
+        run(logs.forward_in_logs, arguments, **options)
     return losses, alpha
 
 
@@ -149,12 +154,18 @@ def _ctc_loss_backward(grad, log_probs, targets, input_lengths, target_lengths, 
     spans = _spans(targets, input_lengths, target_lengths, batch)
     result = empty(log_probs._shape, log_probs.dtype, log_probs._storage.device)
     room = log_alpha._shape[2] // 2
-    scratch = empty((batch, classes + 8 * room), dtypes.float64, log_probs._storage.device)
-    run(kernels.backward,
-        [("C", contiguous(log_probs)), ("C", _flat_targets(targets)), ("C", spans), ("i", blank),
-         ("i", zero_infinity), ("C", log_alpha), ("C", neg_log_likelihood), ("C", contiguous(grad)),
-         ("C", result), ("C", scratch)],
-        n=batch, grain=_grain(steps, 2 * room + classes), T="f8", reassoc=True)
+    if result._storage.device is META:
+        return result
+    scratch = empty((batch, classes + 8 * room), dtypes.float64)
+    status = empty((batch,), dtypes.int64)
+    shared = [("C", contiguous(log_probs)), ("C", _flat_targets(targets)), ("C", spans),
+              ("i", blank)]
+    end = [("C", contiguous(grad)), ("C", result), ("C", status), ("C", scratch)]
+    options = dict(n=batch, grain=_grain(steps, 2 * room + classes), T="f8", reassoc=True)
+    run(kernels.backward, [*shared, ("i", zero_infinity), ("C", log_alpha),
+                           ("C", neg_log_likelihood), *end], **options)
+    if numpy_view(status).any():
+        run(logs.backward_in_logs, [*shared, ("C", log_alpha), *end], **options)
     return result
 
 

@@ -88,7 +88,7 @@ def _cumprod_with_zeros(grad, factor, dim):
     return ops.cat(parts, dim) if parts else ops.zeros_like(factor)
 
 
-def _extreme(name, kernel):
+def _extreme(name, kernel, last):
     @structured(f"_{name}(Tensor self, int dim) -> (Tensor, Tensor)", method=False)
     def extreme(self, dim):
         d = wrap_dim(dim, len(self._shape), name)
@@ -101,7 +101,8 @@ def _extreme(name, kernel):
         places = empty(self._shape, dtypes.int64, self._storage.device)
         if numel(self):
             view = grid(work, d)
-            run(kernel, [("C", view), ("C", grid(out, d)), ("C", grid(places, d))], view._shape[0],
+            run(last if view._shape[2] == 1 else kernel,
+                [("C", view), ("C", grid(out, d)), ("C", grid(places, d))], view._shape[0],
                 rows_grain(view._shape[1] * view._shape[2]))
         return as_dtype(out, self.dtype), places
 
@@ -126,8 +127,8 @@ def _extreme(name, kernel):
     overloaded(name, out=True)(public)
 
 
-_extreme("cummax", kernels.cumulative_max)
-_extreme("cummin", kernels.cumulative_min)
+_extreme("cummax", kernels.cumulative_max, kernels.cumulative_max_last)
+_extreme("cummin", kernels.cumulative_min, kernels.cumulative_min_last)
 
 
 @structured("logcumsumexp(Tensor self, int dim, *, Tensor? out=None) -> Tensor")

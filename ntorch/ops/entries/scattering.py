@@ -56,6 +56,9 @@ _KERNELS = {"set": kernels.scatter_set, "sum": kernels.scatter_add,
             "amin": kernels.scatter_min}
 
 
+_LAST = {"set": kernels.scatter_set_last, "sum": kernels.scatter_add_last}
+
+
 def _nothing(target):
     """Write nothing."""
 
@@ -77,8 +80,12 @@ def _scatter(op, self, dim, index, src, mode):
         source = raw(values) if mode == "set" else calculable(values)
         into = grid(raw(target) if mode == "set" else target, d)
         outer, _, inner = into._shape
-        run(_KERNELS[mode], [("C", into), ("C", grid(places, d)), ("C", grid(source, d))],
-            lanes(outer, inner), rows_grain(min(inner, kernels.BLOCK) * index._shape[d]))
+        arguments = [("C", into), ("C", grid(places, d)), ("C", grid(source, d))]
+        if inner == 1 and mode in _LAST:
+            run(_LAST[mode], arguments, outer, rows_grain(index._shape[d]))
+        else:
+            run(_KERNELS[mode], arguments, lanes(outer, inner),
+                rows_grain(min(inner, kernels.BLOCK) * index._shape[d]))
 
     def write(target):
         target = _as_vector(target)
