@@ -66,7 +66,8 @@ _PLACES = {
 
 
 # nn.functional's forms; torch's top level has other argument orders under these names
-_FUNCTIONAL_ONLY = frozenset(("embedding", "embedding_bag", "batch_norm", "instance_norm", "kl_div"))
+_FUNCTIONAL_ONLY = frozenset(
+    ("embedding", "embedding_bag", "batch_norm", "instance_norm", "kl_div"))
 
 
 def can_cast(from_, to):

@@ -268,9 +268,10 @@ def repeat(self, repeats):
     shape = (1,) * lead + tuple(self._shape)
     paired = [size for n in shape for size in (1, n)]
     spread = [size for r, n in zip(repeats, shape, strict=True) for size in (r, n)]
-    result = ops.expand(ops.reshape(self, paired), spread)
-    return ops.reshape(ops.clone(result.contiguous()) if 1 in repeats or not repeats else result,
-                       [r * n for r, n in zip(repeats, shape, strict=True)])
+    result = ops.contiguous(ops.expand(ops.reshape(self, paired), spread))
+    result = ops.reshape(result, [r * n for r, n in zip(repeats, shape, strict=True)])
+    # nothing was repeated: what came out is a view, and a copy is promised
+    return ops.clone(result) if numel(result) == numel(self) else result
 
 
 @composite("tile(Tensor self, int[] dims) -> Tensor", varargs=True)
@@ -343,4 +344,4 @@ _triangle("tril", False)
 _triangle("triu", True)
 
 
-from . import diagonals, grids_of, padding  # noqa: E402, F401 - the rest of this room
+from . import diagonals, meshes, padding  # noqa: E402, F401 - the rest of this room
