@@ -1,16 +1,16 @@
 """Tensor: what the table's tensors look like to a user. Methods of ops are bound from the table."""
-import ctypes
 
 import numpy as np
 
-from . import autograd
 from .autograd import graph, inplace
 from .ops import base, registry
 from .ops.base import Size, TensorBase, numel
 from .ops.registry import ops
 from .runtime import dtypes, storage
 from .runtime.device import CPU, META, check_available, device
-from .runtime.dtypes import BOOL, FLOAT
+from .runtime.dtypes import BOOL
+from .tensor_history import History
+from .tensor_values import Values
 
 registry.bind_interpreter(graph.call, graph.call_out, inplace.call_inplace)
 
@@ -45,7 +45,7 @@ def _find_method(name):
     return None
 
 
-class Tensor(TensorBase, metaclass=_TensorMeta):
+class Tensor(History, Values, metaclass=_TensorMeta):
     """A view (dtype, shape, strides, offset) over a storage, with torch's methods.
 
     ``Tensor(2, 3)`` is uninitialised, ``Tensor([1, 2])`` holds the data, both in the default type;
@@ -214,242 +214,6 @@ class Tensor(TensorBase, metaclass=_TensorMeta):
     def imag(self, value):
         ops.copy_(ops.imag(self), value)
 
-    # --- autograd -----------------------------------------------------------------------------
-
-    @property
-    def requires_grad(self):
-        """Whether gradients flow to or through this tensor."""
-        return self._requires_grad
-
-    @requires_grad.setter
-    def requires_grad(self, value):
-        self.requires_grad_(value)
-
-    def requires_grad_(self, requires_grad=True):
-        """Turn gradient recording on or off for a leaf."""
-        if requires_grad and self.dtype.category < FLOAT:
-            raise RuntimeError("only Tensors of floating point and complex dtype can require "
-                               "gradients")
-        if not requires_grad and self._grad_fn is not None:
-            raise RuntimeError("you can only change requires_grad flags of leaf variables. If you "
-                               "want to use a computed variable in a subgraph that doesn't require "
-                               "differentiation use var_no_grad = var.detach().")
-        if requires_grad and self._inference and not autograd.is_inference_mode_enabled():
-            raise RuntimeError("Setting requires_grad=True on inference tensor outside "
-                               "InferenceMode is not allowed.")
-        self._requires_grad = bool(requires_grad)
-        return self
-
-    @property
-    def grad_fn(self):
-        """The node that made this tensor; None for leaves."""
-        return graph.current_grad_fn(self)
-
-    @property
-    def is_leaf(self):
-        """Whether no recorded operation made it."""
-        return graph.current_grad_fn(self) is None
-
-    @property
-    def output_nr(self):
-        """Which output of ``grad_fn`` this is."""
-        return self._output_nr
-
-    @property
-    def grad(self):
-        """The accumulated gradient of a leaf, or None."""
-        if (self._grad is None and self._requires_grad and not self.is_leaf
-                and not self.retains_grad):
-            import warnings
-            warnings.warn("The .grad attribute of a Tensor that is not a leaf Tensor is being "
-                          "accessed. Its .grad attribute won't be populated during "
-                          "autograd.backward(). If you indeed want the .grad field to be populated "
-                          "for a non-leaf Tensor, use .retain_grad() on the non-leaf "
-                          "Tensor.", stacklevel=2)
-        return self._grad
-
-    @grad.setter
-    def grad(self, value):
-        if value is not None:
-            if not isinstance(value, TensorBase):
-                raise TypeError("assigned grad expected to be a Tensor or None but got grad of "
-                                f"type {type(value).__name__!r}")
-            if value._shape != self._shape:
-                raise RuntimeError(f"assigned grad has data of a different size: expected "
-                                   f"{list(self._shape)}, got {list(value._shape)}")
-            if value.dtype is not self.dtype:
-                raise RuntimeError("assigned grad has data of a different type: expected "
-                                   f"{self.dtype}, got {value.dtype}")
-            if value is self:
-                raise RuntimeError("can't assign Variable as its own grad")
-            if value.device is not self.device:
-                raise RuntimeError("assigned grad has data located on a different device")
-        self._grad = value
-
-    @grad.deleter
-    def grad(self):
-        self._grad = None
-
-    @property
-    def retains_grad(self):
-        """Whether ``retain_grad`` was called on a tensor that is not a leaf."""
-        return self.__dict__.get("_retains_grad", False)
-
-    def retain_grad(self):
-        """Keep ``.grad`` of a tensor that is not a leaf."""
-        autograd.retain_grad(self)
-
-    @property
-    def _version(self):
-        return self._storage.version
-
-    @property
-    def data(self):
-        """The same elements without history; assigning replaces them, keeping this object."""
-        return base.alias(self)
-
-    @data.setter
-    def data(self, value):
-        if not isinstance(value, TensorBase):
-            raise TypeError(f"Variable data has to be a tensor, but got {type(value).__name__}")
-        for name in ("_storage", "dtype", "_shape", "_strides", "_offset", "_address"):
-            setattr(self, name, getattr(value, name))
-        self._base = None
-
-    def detach(self):
-        """The same elements without history."""
-        return ops._detached(self)
-
-    def detach_(self):
-        """Cut the history off this tensor itself."""
-        if self._base is not None and self._grad_fn is not None:
-            raise RuntimeError("Can't detach views in-place. Use detach() instead. If you are "
-                               "using DistributedDataParallel (DDP) for training, and "
-                               "gradient_as_bucket_view is set as True, gradients are views of DDP "
-                               "buckets, and hence detach_() cannot be called on these gradients.")
-        self._grad_fn, self._output_nr, self._requires_grad = None, 0, False
-        return self
-
-    def backward(self, gradient=None, retain_graph=None, create_graph=False, inputs=None):
-        """Accumulate gradients of this tensor into the leaves it depends on."""
-        autograd.backward(self, gradient, retain_graph, create_graph, inputs=inputs)
-
-    def register_hook(self, hook):
-        """Call ``hook(grad)`` when the gradient is computed; it may return another."""
-        return autograd.register_tensor_hook(self, hook)
-
-    def register_post_accumulate_grad_hook(self, hook):
-        """Call ``hook(tensor)`` after ``.grad`` of this leaf was updated."""
-        return autograd.register_post_accumulate_hook(self, hook)
-
-    # --- values -------------------------------------------------------------------------------
-
-    def _check_data(self, op):
-        if self._storage.device is META:
-            raise NotImplementedError(f"Cannot copy out of meta tensor; no data! ({op})")
-
-    def _array(self):
-        """A NumPy view; half types as 16-bit words for bfloat16."""
-        kind = dtypes.NUMPY_VIEW[self.dtype]
-        steps = [s * self.dtype.itemsize for s in self._strides]
-        return storage.array_view(self._storage, self._address, tuple(self._shape), steps, kind)
-
-    def numpy(self, *, force=False):
-        """A NumPy array that shares memory. TypeError for bfloat16, RuntimeError with a gradient
-        unless ``force``."""
-        if force:
-            return self.detach().cpu().numpy()
-        if self._requires_grad:
-            raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use "
-                               "tensor.detach().numpy() instead.")
-        if self.dtype is dtypes.bfloat16:
-            raise TypeError("Got unsupported ScalarType BFloat16")
-        self._check_data("numpy")
-        return self._array()
-
-    def __array__(self, dtype=None, copy=None):
-        array = self.numpy()
-        if dtype is not None and np.dtype(dtype) != array.dtype:
-            if copy is False:
-                raise ValueError("a copy is needed to convert the dtype")
-            return array.astype(dtype)
-        return array.copy() if copy else array
-
-    def __array_wrap__(self, array, context=None, return_scalar=False):
-        if array.dtype == bool:
-            array = array.astype(np.uint8)
-        return ops.from_numpy(np.ascontiguousarray(array))
-
-    def tolist(self):
-        """Nested Python numbers."""
-        self._check_data("tolist")
-        source = self.detach()
-        if self.dtype is dtypes.bfloat16:
-            source = ops.to_dtype(source, dtypes.float32)
-        return source._array().tolist()
-
-    def item(self):
-        """The single element as a Python number; RuntimeError if there is not exactly one."""
-        if numel(self) != 1:
-            raise RuntimeError(f"a Tensor with {numel(self)} elements cannot be converted to "
-                               "Scalar")
-        if self._storage.device is META:
-            raise RuntimeError("Tensor.item() cannot be called on meta tensors")
-        read = _READERS.get(self.dtype)
-        if read is not None:
-            return read.from_address(self._address).value
-        source = self.detach()
-        if self.dtype is dtypes.bfloat16:
-            source = ops.to_dtype(source, dtypes.float32)
-        return source._array().item()
-
-    def __bool__(self):
-        if numel(self) != 1:
-            raise RuntimeError("Boolean value of Tensor with " + ("no values"
-                                                                  if not numel(self) else
-                               "more than one value") + " is ambiguous")
-        return bool(self.item())
-
-    def __float__(self):
-        return float(self.item())
-
-    def __int__(self):
-        return int(self.item())
-
-    def __complex__(self):
-        return complex(self.item())
-
-    def __index__(self):
-        if self.dtype.category >= FLOAT or numel(self) != 1:
-            raise TypeError("only integer tensors of a single element can be converted to an index")
-        return int(self.item())
-
-    def __len__(self):
-        if not self._shape:
-            raise TypeError("len() of a 0-d tensor")
-        return self._shape[0]
-
-    def __iter__(self):
-        if not self._shape:
-            raise TypeError("iteration over a 0-d tensor")
-        return iter(ops.unbind(self, 0))
-
-    def __contains__(self, element):
-        if isinstance(element, (Tensor, int, float, complex, bool)):
-            return bool(ops.any(ops.eq(self, element)))
-        raise RuntimeError("Tensor.__contains__ only supports Tensor or scalar, but you passed in "
-                           f"a {type(element)}.")
-
-    def __repr__(self, *, tensor_contents=None):
-        from .printing import tensor_repr
-        return tensor_repr(self) if tensor_contents is None else tensor_repr(
-            self, tensor_contents=tensor_contents)
-
-    def __format__(self, spec):
-        if not self._shape and type(self) is Tensor or not self._shape:
-            return format(self.item(), spec)
-        return object.__format__(self, spec)
-
     # --- storage ------------------------------------------------------------------------------
 
     def resize_(self, *sizes, memory_format=None):
@@ -605,10 +369,6 @@ class Tensor(TensorBase, metaclass=_TensorMeta):
         return ops.pow_(self, other)
 
 
-_READERS = {dtypes.float32: ctypes.c_float, dtypes.float64: ctypes.c_double,
-            dtypes.int64: ctypes.c_int64, dtypes.int32: ctypes.c_int32,
-            dtypes.int16: ctypes.c_int16,
-            dtypes.int8: ctypes.c_int8, dtypes.uint8: ctypes.c_uint8, dtypes.bool_: ctypes.c_bool}
 
 
 def _legacy_new(data, where):

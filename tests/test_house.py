@@ -10,7 +10,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "ntorch"
 FLOORS = [                      # from the ground up; what is not named is on USER
     {"kernels"}, {"runtime"}, {"ops"}, {"eager"}, {"jit"}, {"autograd"},
-    {"tensor", "printing", "indexing", "operators", "conversion", "formats", "storages"},
+    {"tensor", "tensor_history", "tensor_values", "printing", "indexing", "operators", "conversion",
+     "formats", "storages"},
 ]
 USER, FACE, DEMO, COMMANDS = len(FLOORS), len(FLOORS) + 1, len(FLOORS) + 2, len(FLOORS) + 3
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -5,8 +5,9 @@ import itertools
 from ..ops import base
 from ..ops.base import TensorBase
 from ..ops.registry import ops
-from .graph import AccumulateGrad, edge_of, fit
+from .graph import fit
 from .modes import state
+from .node import AccumulateGrad, edge_of
 
 
 def run_backward(tensors, grad_tensors, keep_graph, create_graph, inputs=None,

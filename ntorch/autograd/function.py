@@ -4,8 +4,8 @@ import functools
 
 from ..ops.base import TensorBase
 from ..ops.registry import ops
-from .graph import FREED, Node, SavedTensor, _sequence, edge_of
 from .modes import no_grad, state
+from .node import FREED, Node, SavedTensor, edge_of, sequence_numbers
 
 
 class FunctionCtx:
@@ -140,7 +140,7 @@ class Function(FunctionCtx, metaclass=_FunctionMeta):
     def apply(cls, *arguments, **keywords):
         """Run forward and record this function as one node."""
         ctx = cls._backward_cls()
-        ctx.sequence = next(_sequence)
+        ctx.sequence = next(sequence_numbers)
         ctx._tensors = [i for i, a in enumerate(arguments) if isinstance(a, TensorBase)]
         ctx._count = len(arguments)
         ctx.needs_input_grad = tuple(isinstance(a, TensorBase) and a._requires_grad
@@ -212,7 +212,7 @@ def once_differentiable(backward):
         found = [found] if single else list(found)
         node = _Refuse()
         node.edges = [edge_of(g) for g in grads if isinstance(g, TensorBase) and g._requires_grad]
-        node.sequence = next(_sequence)
+        node.sequence = next(sequence_numbers)
         node.outputs = tuple((f._shape, f.dtype, f.device) if f is not None else ((), None, None)
                              for f in found)
         for k, f in enumerate(found):

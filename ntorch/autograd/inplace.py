@@ -2,8 +2,9 @@
 from .. import eager
 from ..ops import base
 from ..ops.base import TensorBase
-from .graph import _wanted, call, edge_of, finish_node, start_node
+from .graph import _wanted, call, finish_node, start_node
 from .modes import state
+from .node import edge_of
 
 
 def check_inplace(tensor):

@@ -1,6 +1,6 @@
 """Hooks on tensors: ``register_hook``, ``retain_grad``, post-accumulate hooks."""
-from .graph import accumulator, current_grad_fn
 from .hooks import register
+from .node import accumulator, current_grad_fn
 
 
 def register_tensor_hook(tensor, hook):

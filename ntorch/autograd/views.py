@@ -1,7 +1,7 @@
 """Views and in-place writes: the history of a base that was written through one of its views."""
 from ..ops import base
 from ..ops.registry import ops
-from .graph import Node, _sequence
+from .node import Node, sequence_numbers
 
 
 class AsStridedBackward0(Node):
@@ -9,7 +9,7 @@ class AsStridedBackward0(Node):
 
     def __init__(self, view, root):
         self.geometry = _Geometry(view, root)
-        self.sequence = next(_sequence)
+        self.sequence = next(sequence_numbers)
         self.edges = ((root._grad_fn, root._output_nr),)
         self.outputs = ((view._shape, view.dtype, view._storage.device),)
 
@@ -62,7 +62,7 @@ class CopySlices(Node):
     def __init__(self, node, view, root, root_edge):
         self.node = node
         self.geometry = _Geometry(view, root)
-        self.sequence = next(_sequence)
+        self.sequence = next(sequence_numbers)
         takes_view = bool(node.inputs) and node.inputs[0][0] == 0
         self.takes_view = takes_view
         self.edges = (root_edge, *(node.edges[1:] if takes_view else node.edges))

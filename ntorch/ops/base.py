@@ -80,8 +80,23 @@ def bind(cls):
 _class = TensorBase
 
 
+_forms = {}         # shape -> row-major strides, for shapes met before
+_MOST_FORMS = 1 << 14
+
+
 def contiguous_strides(shape):
     """Row-major strides in elements; a dimension of size 0 counts as 1, as in torch."""
+    if type(shape) is not Size:
+        shape = Size(shape)
+    known = _forms.get(shape)
+    if known is None:
+        if len(_forms) >= _MOST_FORMS:
+            _forms.clear()
+        known = _forms[shape] = _row_major_strides(shape)
+    return known
+
+
+def _row_major_strides(shape):
     strides, step = [], 1
     for size in reversed(shape):
         strides.append(step)
@@ -91,6 +106,8 @@ def contiguous_strides(shape):
 
 def is_contiguous(shape, strides):
     """Whether the elements lie in row-major order without gaps."""
+    if strides == contiguous_strides(shape):
+        return True
     step = 1
     for size, stride in zip(reversed(shape), reversed(strides), strict=True):
         if size == 0:
@@ -143,10 +160,13 @@ def checked_nbytes(shape, dtype):
 def empty(shape, dtype=None, device=None):
     """An uninitialised row-major tensor."""
     dtype = dtype or dtypes.get_default_dtype()
+    if type(shape) is not Size:
+        shape = Size(shape)
+    nbytes = checked_nbytes(shape, dtype)
     if device is None or device is CPU:
-        storage = Storage(checked_nbytes(shape, dtype))
+        storage = Storage(nbytes)
     else:
-        storage = Storage(checked_nbytes(shape, dtype), check_available(device))
+        storage = Storage(nbytes, check_available(device))
     return make(storage, dtype, shape, contiguous_strides(shape), 0)
 
 

@@ -179,9 +179,10 @@ def _plain(op, position, parameter):
     from .base import TensorBase, integer
 
     kind, nullable = parameter.kind, parameter.optional or parameter.default is None
+    wanted = {"int": int, "bool": bool, "float": float, "str": str}[kind]
 
     def convert(value):
-        if type(value) is {"int": int, "bool": bool, "float": float, "str": str}[kind]:
+        if type(value) is wanted:
             return value
         if value is None and nullable:
             return None

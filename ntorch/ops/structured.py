@@ -65,6 +65,14 @@ def strided(tensor):
     return [tensor._address, *tensor._shape, *tensor._strides]
 
 
+_kinds = {}         # ("C" or "A", dtype, rank) -> parameter kind
+
+
+def _kind(layout, dtype, rank):
+    found = _kinds[layout, dtype, rank] = f"{dtype.code}:{rank}{layout}"
+    return found
+
+
 def run(fn, arguments, n, grain, T=None, reassoc=False):
     """Build (memoised) ``fn`` for these arguments and run it over the range ``[0, n)``.
 
@@ -74,14 +82,17 @@ def run(fn, arguments, n, grain, T=None, reassoc=False):
     kinds, slots, meta = [], [], False
     for kind, value in arguments:
         if kind == "C" or kind == "A":
-            kinds.append(f"{value.dtype.code}:{len(value._shape)}{kind}")
+            shape, dtype = value._shape, value.dtype
+            rank = len(shape)
+            kinds.append(_kinds.get((kind, dtype, rank)) or _kind(kind, dtype, rank))
             slots.append(value._address)
-            slots.extend(value._shape)
+            slots.extend(shape)         # not +=: Size adds itself from the right
             if kind == "A":
                 slots.extend(value._strides)
-            meta = meta or value._storage.device is META
-            if T is None and value.dtype.category >= dtypes.FLOAT:
-                T = value.dtype.compute
+            if value._storage.device is META:
+                meta = True
+            if T is None and dtype.category >= dtypes.FLOAT:
+                T = dtype.compute
         else:
             kinds.append(kind)
             slots.append(build.double_bits(value) if kind in "fT" else int(value))

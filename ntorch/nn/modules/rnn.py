@@ -307,9 +307,11 @@ class LSTM(RNNBase):
         return ntorch.ops.lstm
 
     def _zero_state(self, input, batch_sizes):
+        hidden = super()._zero_state(input, batch_sizes)
+        if not self.proj_size:
+            return hidden, hidden           # nobody writes them: one serves as both
         cell = self.get_expected_cell_size(input, batch_sizes)
-        return (super()._zero_state(input, batch_sizes),
-                ntorch.zeros(cell, dtype=input.dtype, device=input.device))
+        return hidden, ntorch.zeros(cell, dtype=input.dtype, device=input.device)
 
     def get_expected_cell_size(self, input, batch_sizes):
         """The shape that the initial cell state must have."""

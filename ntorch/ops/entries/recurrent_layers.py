@@ -3,7 +3,8 @@
 Data are rows (sum of sizes, features): the ``sizes[t]`` rows of step t follow those of step t - 1,
 the longest sequence first; or (T, B, features), the same rows of equally long sequences. The
 gradient rules run the backward kernels; where their result must be differentiable again they go
-through ``recurrent_steps``, which says the same in ops.
+through ``recurrent_steps``, which says the same in ops. ``Sizes`` in a signature is a tuple of
+ints that is taken as it is.
 """
 from ...kernels import gru, lstm, rnn
 from .. import recurrent_steps as steps
@@ -51,7 +52,7 @@ def _weight_gradients(gates, input, previous, w_ih, needs, hidden_gates=None):
 # Plain cell -------------------------------------------------------------------------------------
 
 @structured("_rnn_layer(Tensor input, Tensor h0, Tensor w_ih, Tensor w_hh, Tensor? b_ih, "
-            "Tensor? b_hh, int[] sizes, bool reverse, bool relu) -> (Tensor, Tensor)", method=False)
+            "Tensor? b_hh, Sizes sizes, bool reverse, bool relu) -> (Tensor, Tensor)", method=False)
 def _rnn_layer(input, h0, w_ih, w_hh, b_ih, b_hh, sizes, reverse, relu):
     """Output (rows, H) and final state (B, H) of ``h' = f(x W_ih^T + h W_hh^T + b)``."""
     batch, size = h0._shape
@@ -72,7 +73,7 @@ def _rnn_layer(input, h0, w_ih, w_hh, b_ih, b_hh, sizes, reverse, relu):
 
 
 @structured("_rnn_layer_backward(Tensor grad_out, Tensor grad_hn, Tensor h0, Tensor w_hh, "
-            "int[] sizes, bool reverse, bool relu, Tensor output) -> (Tensor, Tensor, Tensor)",
+            "Sizes sizes, bool reverse, bool relu, Tensor output) -> (Tensor, Tensor, Tensor)",
             method=False, differentiable=False)
 def _rnn_layer_backward(grad_out, grad_hn, h0, w_hh, sizes, reverse, relu, output):
     """Gradient of f's argument, gradient of h0, and the state that each row started from."""
@@ -101,7 +102,7 @@ def _(grad0, grad1, input, h0, w_ih, w_hh, b_ih, b_hh, sizes, reverse, relu, res
 # LSTM -------------------------------------------------------------------------------------------
 
 @structured("_lstm_layer(Tensor input, Tensor h0, Tensor c0, Tensor w_ih, Tensor w_hh, "
-            "Tensor? b_ih, Tensor? b_hh, Tensor? w_hr, int[] sizes, bool reverse) -> "
+            "Tensor? b_ih, Tensor? b_hh, Tensor? w_hr, Sizes sizes, bool reverse) -> "
             "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)", method=False)
 def _lstm_layer(input, h0, c0, w_ih, w_hh, b_ih, b_hh, w_hr, sizes, reverse):
     """Output, final h and c; then what the gradient needs: gates, cells, unprojected outputs."""
@@ -130,7 +131,7 @@ def _lstm_layer(input, h0, c0, w_ih, w_hh, b_ih, b_hh, w_hr, sizes, reverse):
 
 
 @structured("_lstm_layer_backward(Tensor grad_out, Tensor grad_hn, Tensor grad_cn, Tensor h0, "
-            "Tensor c0, Tensor w_hh, Tensor? w_hr, int[] sizes, bool reverse, Tensor output, "
+            "Tensor c0, Tensor w_hh, Tensor? w_hr, Sizes sizes, bool reverse, Tensor output, "
             "Tensor gates, Tensor cells) -> (Tensor, Tensor, Tensor, Tensor, Tensor)", method=False,
             differentiable=False)
 def _lstm_layer_backward(grad_out, grad_hn, grad_cn, h0, c0, w_hh, w_hr, sizes, reverse, output,
@@ -174,7 +175,7 @@ def _(grad0, grad1, grad2, input, h0, c0, w_ih, w_hh, b_ih, b_hh, w_hr, sizes, r
 # GRU --------------------------------------------------------------------------------------------
 
 @structured("_gru_layer(Tensor input, Tensor h0, Tensor w_ih, Tensor w_hh, Tensor? b_ih, "
-            "Tensor? b_hh, int[] sizes, bool reverse) -> (Tensor, Tensor, Tensor, Tensor)",
+            "Tensor? b_hh, Sizes sizes, bool reverse) -> (Tensor, Tensor, Tensor, Tensor)",
             method=False)
 def _gru_layer(input, h0, w_ih, w_hh, b_ih, b_hh, sizes, reverse):
     """Output and final state; then what the gradient needs: gates, and ``h W_hn^T + b_hn``."""
@@ -213,7 +214,7 @@ def _split_bias(b_hh, size, like):
 
 
 @structured("_gru_layer_backward(Tensor grad_out, Tensor grad_hn, Tensor h0, Tensor w_hh, "
-            "int[] sizes, bool reverse, Tensor output, Tensor gates, Tensor inner) -> "
+            "Sizes sizes, bool reverse, Tensor output, Tensor gates, Tensor inner) -> "
             "(Tensor, Tensor, Tensor, Tensor)", method=False, differentiable=False)
 def _gru_layer_backward(grad_out, grad_hn, h0, w_hh, sizes, reverse, output, gates, inner):
     """Gradients of both products and of h0, and the state that each row started from."""

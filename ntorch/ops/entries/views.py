@@ -21,6 +21,8 @@ def _with(self, shape, strides, offset=None):
 def infer_size(shape, count, op="view"):
     """``shape`` with its -1 replaced so that it holds ``count`` elements; RuntimeError
     otherwise."""
+    if -1 not in shape and min(shape, default=0) >= 0 and product(shape) == count:
+        return shape if type(shape) is Size else Size(shape)
     shape = list(shape)
     unknown = [i for i, size in enumerate(shape) if size == -1]
     known = product(size for size in shape if size != -1)
@@ -47,7 +49,7 @@ def view_strides(old_shape, old_strides, shape):
     Old dimensions are grouped into runs that step through memory as one; each new dimension must
     lie within one run.
     """
-    if 0 in old_shape:
+    if 0 in old_shape or old_strides == contiguous_strides(old_shape):
         return contiguous_strides(shape)
     dims = [(n, s) for n, s in zip(old_shape, old_strides, strict=True) if n != 1]
     runs = []                               # [elements, innermost stride], innermost run last
