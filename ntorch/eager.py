@@ -5,8 +5,10 @@ bound as the interpreter that the table's callables use.
 """
 from .ops.base import TensorBase
 from .ops.outputs import (
+    check_apart,
     check_castable,
     check_no_partial_overlap,
+    check_same_dtype,
     check_writable,
     copy_into,
     prepare_out,
@@ -46,6 +48,8 @@ def run_out(entry, arguments, out):
     if entry.native_out and len(outs) == 1:
         _, result = entry.result_types(arguments)
         tensors = [a for a in arguments if isinstance(a, TensorBase)]
+        if entry.exact_out:
+            check_same_dtype(entry.name, outs[0], result)
         prepare_out(entry.name, outs[0], entry.result_shape(arguments), result,
                     tensors[0]._storage.device)
         check_no_partial_overlap(entry.name, outs[0], arguments)
@@ -56,6 +60,9 @@ def run_out(entry, arguments, out):
     if len(results) != len(outs):
         raise TypeError(f"{entry.name}(): expected {len(results)} out tensors, got {len(outs)}")
     for target, result in zip(outs, results, strict=True):
+        if entry.exact_out:
+            check_same_dtype(entry.name, target, result.dtype)
+            check_apart(entry.name, target, arguments)
         prepare_out(entry.name, target, result._shape, result.dtype, result._storage.device)
     for target, result in zip(outs, results, strict=True):
         copy_into(entry.name, result, target)

@@ -15,6 +15,13 @@ def check_castable(op, source, target):
                            f"output type {_scalar_name(target)}")
 
 
+def check_same_dtype(op, out, dtype):
+    """RuntimeError unless ``out`` has the type of the result: some ops do not convert."""
+    if out.dtype is not dtype:
+        raise RuntimeError(f"{op}(): Expected out tensor to have dtype {dtype}, but got "
+                           f"{out.dtype} instead")
+
+
 def check_writable(op, tensor):
     """RuntimeError if two elements of ``tensor`` share memory: writing to it has no meaning."""
     for size, stride in zip(tensor._shape, tensor._strides, strict=True):
@@ -53,6 +60,17 @@ def check_no_partial_overlap(op, out, inputs):
         start, end = _span(tensor)
         if not same and low < end and start < high and _really_overlaps(out, tensor):
             raise overlap_error(op)
+
+
+def check_apart(op, out, inputs):
+    """RuntimeError if ``out`` shares any memory with an input."""
+    if base.numel(out):
+        low, high = _span(out)
+        for tensor in inputs:
+            if isinstance(tensor, TensorBase) and base.numel(tensor):
+                start, end = _span(tensor)
+                if low < end and start < high and tensor._storage is out._storage:
+                    raise overlap_error(op)
 
 
 def _really_overlaps(a, b):

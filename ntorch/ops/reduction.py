@@ -56,7 +56,7 @@ class ReductionEntry(Entry):
             function = cls.__dict__.get(name, default)
             function.__scalar__ = True
             self.functions.append(function)
-        self.empty_error = getattr(cls, "empty_error", None)
+        self.no_identity = getattr(cls, "no_identity", False)   # reducing nothing is an error
         self.doc = (cls.__doc__ or "").strip()
 
     def _execute(self, *arguments):
@@ -74,10 +74,15 @@ class ReductionEntry(Entry):
         return plan.run(tensor)
 
     def _plan(self, tensor, dims, keepdim, wanted):
-        dims = wrap_dims(dims, len(tensor._shape), self.name)
+        chosen, dims = dims, wrap_dims(dims, len(tensor._shape), self.name)
         compute, result = self.rule(tensor.dtype)
-        if self.empty_error and any(tensor._shape[d] == 0 for d in dims):
-            raise self.empty_error[0](f"{self.name}(): {self.empty_error[1]}")
+        if self.no_identity and any(tensor._shape[d] == 0 for d in dims):
+            if chosen:
+                raise IndexError(f"{self.name}(): Expected reduction dim {dims[0]} to have non-"
+                                 "zero size: nothing has no extreme.")
+            raise RuntimeError(f"{self.name}(): Expected reduction dim to be specified for "
+                               "input.numel() == 0. Specify the reduction dim with the 'dim' "
+                               "argument.")
         return Plan(self, tensor, dims, keepdim, compute, wanted or result)
 
 

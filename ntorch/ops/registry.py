@@ -32,7 +32,7 @@ class Entry:
 
     def __init__(self, signature, host=None, *, inplace=False, method=True, namespace=None,
                  out=False, varargs=False, differentiable=True, composite=False, view=False,
-                 inplace_only=False, aliases=()):
+                 inplace_only=False, exact_out=False, aliases=()):
         self.signature = signature
         self.name = signature.partition("(")[0]
         if host is not None:
@@ -44,6 +44,7 @@ class Entry:
         # foo_ with no out-of-place twin: writes its first argument
         self.inplace_only = inplace_only
         self.differentiable = differentiable
+        self.exact_out = exact_out      # out must have the result's dtype and share no memory
         self.elementwise = False        # results align with inputs: gradients are summed to size
         self.aliases = aliases
         self._rules = []

@@ -293,7 +293,7 @@ def _check_positions(op, self, at):
                          ) from None
 
 
-@structured("take(Tensor self, Tensor index, *, Tensor? out=None) -> Tensor")
+@structured("take(Tensor self, Tensor index, *, Tensor? out=None) -> Tensor", exact_out=True)
 def take(self, index):  # noqa: F811 - the schema's name
     """Elements of the flattened ``self`` at int64 positions, in the shape of ``index``.
 

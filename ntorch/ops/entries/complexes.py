@@ -177,6 +177,7 @@ def _check_parts(arguments, promoted):
 
 
 @pointwise("complex(Tensor real, Tensor imag) -> Tensor", dtype=_to_complex, check=_check_parts,
+           exact_out=True,
            inplace=False, method=False)
 def complex_(x, y):
     """``real + i imag``."""

@@ -39,7 +39,7 @@ def _same_device(op, *tensors):
 
 
 @structured("gather(Tensor self, int dim, Tensor index, *, bool sparse_grad=False, Tensor? "
-            "out=None) -> Tensor")
+            "out=None) -> Tensor", exact_out=True)
 def gather(self, dim, index, sparse_grad):
     """``out[i][j][k] = self[index[i][j][k]][j][k]`` for ``dim`` 0, and so on: the shape of
     ``index``.

@@ -66,7 +66,8 @@ def masked_fill_(self, mask, value):
     return ops._masked_fill_(self, mask, value)
 
 
-@structured("masked_select(Tensor self, Tensor mask, *, Tensor? out=None) -> Tensor")
+@structured("masked_select(Tensor self, Tensor mask, *, Tensor? out=None) -> Tensor",
+            exact_out=True)
 def masked_select(self, mask):
     """The elements of ``self`` where ``mask`` is true, in row-major order; the two broadcast."""
     if mask.dtype is not dtypes.bool_:

@@ -314,7 +314,8 @@ def _check_multinomial(self, num_samples, replacement):
 
 
 @structured("multinomial(Tensor self, int num_samples, bool replacement=False, *, "
-            "Generator? generator=None, Tensor? out=None) -> Tensor", differentiable=False)
+            "Generator? generator=None, Tensor? out=None) -> Tensor", differentiable=False,
+            exact_out=True)
 def multinomial(self, num_samples, replacement, generator):
     """``num_samples`` column indices for each row of weights ``(*, columns)``, int64.
 

@@ -7,7 +7,7 @@ from ...runtime import dtypes
 from ..base import Size, TensorBase, numel, wrap_dim, wrap_dims
 from ..composite import composite, overloaded
 from ..dtype_rules import integers_to_int64, not_complex
-from ..outputs import write_out
+from ..outputs import check_same_dtype, write_out
 from ..reduction import reduction
 from ..registry import ops
 from ..structured import contiguous, empty, run, structured
@@ -149,11 +149,6 @@ class all_:
         return (a != 0) & (b != 0)
 
 
-_EMPTY = (IndexError, "Expected reduction dim to have non-zero size, or a 'dim' argument: the "
-                      "input "
-          "tensor has no elements. Pass a dimension with elements.")
-
-
 def _share_ties(grad, self, result, dim, keepdim):
     ndim = len(self._shape)
     hit = self == restore_dims(result, dim, keepdim, ndim)
@@ -168,7 +163,7 @@ def _extreme(name, function, identity):
 
     class extreme:
         combine = function
-        empty_error = _EMPTY
+        no_identity = True
     extreme.identity = identity
     extreme.__doc__ = f"{kind} element over ``dim``; NaN if one is. Ties share the gradient."
     entry = reduction(f"{name}(Tensor self, int[1] dim=[], bool keepdim=False, *, Tensor? out=None)"
@@ -327,6 +322,8 @@ def aminmax(input, *, dim=None, keepdim=False, out=None):
                            "operation has no identity.")
     low, high = ops.amin(input, dims, keepdim), ops.amax(input, dims, keepdim)
     if out is not None:
+        check_same_dtype("aminmax", out[0], low.dtype)
+        check_same_dtype("aminmax", out[1], high.dtype)
         low, high = _into(out[0], low), _into(out[1], high)
     return return_type("aminmax", ("min", "max"))((low, high))
 

@@ -15,7 +15,7 @@ def narrow(input, dim, start, length):
     d = wrap_dim(dim, len(input._shape))
     size = input._shape[d]
     if isinstance(start, TensorBase):
-        if start._shape or start.dtype.category >= dtypes.FLOAT:
+        if start._shape or start.dtype.category != dtypes.INT:
             raise RuntimeError("start must be an 0-dim integral Tensor.")
         start = int(start)
     if length < 0:
