@@ -65,7 +65,7 @@ def gru_forward_few(counters, weight, gates, bias, offsets, sizes, initial, hidd
     size, steps = hidden.shape[1], sizes.shape[0]
     parts = (size + part - 1) // part
     for _ in range(begin, end):
-        ticket = next_part(counters, parts, steps)
+        ticket = next_part(counters, parts, steps, -1)
         while ticket >= 0:
             step = ticket // parts
             first = (ticket - step * parts) * part
@@ -75,16 +75,17 @@ def gru_forward_few(counters, weight, gates, bias, offsets, sizes, initial, hidd
                 at = offsets[step] + r
                 before = row_before(offsets, sizes, step, r, reverse)
                 old = out[before] if before >= 0 else initial[r]
-                dot_rows(weight, first, old, gates[at, first:last])
-                dot_rows(weight, size + first, old, gates[at, size + first:size + last])
+                dot_rows(weight, first, old, gates[at, first:last], step & 1)
+                dot_rows(weight, size + first, old, gates[at, size + first:size + last],
+                         step & 1)
                 candidate, new = inner[at, first:last], out[at, first:last]
                 copy_row(bias[first:last], candidate)
-                dot_rows(weight, 2 * size + first, old, candidate)
+                dot_rows(weight, 2 * size + first, old, candidate, step & 1)
                 advance(gates[at], first, last, candidate, old[first:last], new)
                 if is_last(sizes, step, r, reverse):
                     copy_row(new, hidden[r, first:last])
             take_number(counters, DONE)
-            ticket = next_part(counters, parts, steps)
+            ticket = next_part(counters, parts, steps, ticket)
 
 
 def gradient_row(gates, inner, old, grad, of_input, of_hidden):

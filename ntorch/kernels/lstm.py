@@ -74,7 +74,7 @@ def lstm_forward_few(counters, weight, gates, offsets, sizes, initial, hidden, c
     size, steps = hidden.shape[1], sizes.shape[0]
     parts = (size + part - 1) // part
     for _ in range(begin, end):
-        ticket = next_part(counters, parts, steps)
+        ticket = next_part(counters, parts, steps, -1)
         while ticket >= 0:
             step = ticket // parts
             first = (ticket - step * parts) * part
@@ -84,15 +84,17 @@ def lstm_forward_few(counters, weight, gates, offsets, sizes, initial, hidden, c
                 at = offsets[step] + r
                 before = row_before(offsets, sizes, step, r, reverse)
                 old = out[before] if before >= 0 else initial[r]
-                for gate in range(0, 4 * size, size):
-                    dot_rows(weight, gate + first, old, gates[at, gate + first:gate + last])
+                for number in range(4):
+                    gate = (3 - number if step & 1 else number) * size
+                    dot_rows(weight, gate + first, old, gates[at, gate + first:gate + last],
+                             step & 1)
                 new, memory = out[at, first:last], cell[r, first:last]
                 advance(gates[at], first, last, memory, new)
                 copy_row(memory, cells[at, first:last])
                 if is_last(sizes, step, r, reverse):
                     copy_row(new, hidden[r, first:last])
             take_number(counters, DONE)
-            ticket = next_part(counters, parts, steps)
+            ticket = next_part(counters, parts, steps, ticket)
 
 
 def gradient_row(gates, new_cell, old_cell, grad, cell, result):

@@ -19,7 +19,8 @@ from .stubs import T
 # A call of the product: its address, then its table (a, panels, columns, c, row, at, accumulate).
 CALL_SLOTS = 13
 ROW, AT, ACCUMULATE = 10, 11, 12
-TAKEN, DONE = 0, 16     # places of two counters, on cache lines of their own
+# places of two counters, on cache lines of their own, and of the claims on each step's parts
+TAKEN, DONE, CLAIMS = 0, 16, 32
 
 
 def pack_transposed(weight, panels, width, first, count):
@@ -116,11 +117,18 @@ def active_rows(sizes, step, first, block):
     return max(0, min(block, sizes[step] - first))
 
 
-def dot_rows(weight, first, state, target):
-    """``target[n] += weight[first + n] . state``, four rows at a time."""
+def dot_rows(weight, first, state, target, backwards):
+    """``target[n] += weight[first + n] . state``, four rows at a time.
+
+    Steps take turns in going through the rows forwards and backwards: what a step reads last is
+    in the first-level cache when the next one begins.
+    """
     count = target.shape[0]
     fours = count // 4 * 4
-    for n in range(0, fours, 4):
+    for number in range(fours // 4):
+        n = 4 * number
+        if backwards != 0:
+            n = fours - 4 - n
         w0, w1, w2, w3 = (weight[first + n], weight[first + n + 1], weight[first + n + 2],
                           weight[first + n + 3])
         s0, s1, s2, s3 = T(0), T(0), T(0), T(0)
@@ -140,20 +148,25 @@ def dot_rows(weight, first, state, target):
         target[n] += total
 
 
-def next_part(counters, parts, steps):
-    """Take the next part of a step, wait until it may begin; its number, or -1 after the last.
+def next_part(counters, parts, steps, last):
+    """Take a part of the next step, wait until it may begin; its number, or -1 after the last.
 
     A few rows leave nothing to share out but the hidden units. Their parts are taken in the order
     of steps, and one waits until all parts of the step before are done. Those are in the hands of
-    threads that run already, so this ends however many threads there are.
+    threads that run already, so this ends however many threads there are. A thread that had part
+    ``last`` (a number as returned; -1 at first) gets the same part of the step if it is free, for
+    its weights are in that core's cache.
     """
     ticket = take_number(counters, TAKEN)
     if ticket >= parts * steps:
         return -1
     before = ticket // parts * parts
+    wanted = max(last, 0) % parts
+    while take_number(counters, CLAIMS + before + wanted) != 0:
+        wanted = (wanted + 1) % parts       # as many tickets as parts: one is free
     while read_number(counters, DONE) < before:
         pass
-    return ticket
+    return before + wanted
 
 
 def is_last(sizes, step, row, reverse):
@@ -235,7 +248,7 @@ def rnn_forward_few(counters, weight, out, offsets, sizes, initial, hidden, relu
     size, steps = hidden.shape[1], sizes.shape[0]
     parts = (size + part - 1) // part
     for _ in range(begin, end):
-        ticket = next_part(counters, parts, steps)
+        ticket = next_part(counters, parts, steps, -1)
         while ticket >= 0:
             step = ticket // parts
             first = (ticket - step * parts) * part
@@ -245,7 +258,7 @@ def rnn_forward_few(counters, weight, out, offsets, sizes, initial, hidden, relu
                 new = out[offsets[step] + r, first:last]
                 at = row_before(offsets, sizes, step, r, reverse)
                 old = out[at] if at >= 0 else initial[r]
-                dot_rows(weight, first, old, new)
+                dot_rows(weight, first, old, new, step & 1)
                 if relu != 0:
                     relu_row(new)
                 else:
@@ -253,7 +266,7 @@ def rnn_forward_few(counters, weight, out, offsets, sizes, initial, hidden, relu
                 if is_last(sizes, step, r, reverse):
                     copy_row(new, hidden[r, first:last])
             take_number(counters, DONE)
-            ticket = next_part(counters, parts, steps)
+            ticket = next_part(counters, parts, steps, ticket)
 
 
 def rnn_gradient_row(out, grad, state, relu, result):

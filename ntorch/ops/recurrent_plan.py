@@ -122,7 +122,8 @@ class Launch:
             return
         part = max(_LEAST_UNITS, -(-units // _MOST_PARTS))
         parts = -(-units // part)
-        counters = ops.zero_(empty((32,), dtypes.int64))
+        claims = parts * len(self.sizes)
+        counters = ops.zero_(empty((kernels.CLAIMS + claims,), dtypes.int64))
         run(kernel, [("C", counters), *before, *self._steps(), *after, ("i", part),
                      ("i", self.reverse)],
             n=parts, grain=1 if work * self.rows > _TASK else parts, reassoc=True)
