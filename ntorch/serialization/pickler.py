@@ -52,7 +52,8 @@ def _attributes(tensor: Any) -> dict[str, Any]:
 
 
 def _reduce_plain(tensor: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    size, stride = tuple(tensor.size()), tuple(tensor.stride())
+    # a tuple of its own: one shared with another tensor would be a reference in the file
+    size, stride = tuple(tensor.size()), tuple(list(tensor.stride()))
     if tensor.device.type == "meta":
         return _utils.rebuild_meta_tensor, (tensor.dtype, size, stride, tensor.requires_grad)
     view = ntorch.TypedStorage(tensor.untyped_storage(), tensor.dtype)
