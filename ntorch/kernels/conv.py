@@ -9,6 +9,7 @@ convolution of arXiv 1907.02129 with a constant instead of a table of pointers. 
 epilogues: ``gemm.py``.
 """
 from .gemm_pack import matrix_offset, turn_panel
+from .gemm_stubs import move_line
 from .stubs import T
 
 
@@ -65,12 +66,10 @@ def pack_taps_kernel(width):
             lines = min(width, end - first)
             for k in range(kc):
                 here = base + first + offsets[k0 + k]
-                to = block[k * width:k * width + width]
                 if lines == width:
-                    full = source[here:here + width]
-                    for i in range(width):
-                        to[i] = full[i]
+                    move_line(source, here, block, k * width, width)
                 else:
+                    to = block[k * width:k * width + width]
                     part = source[here:here + lines]
                     for i in range(lines):
                         to[i] = part[i]

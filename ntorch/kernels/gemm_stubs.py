@@ -55,6 +55,16 @@ def stack_array(like, count):
 
 
 @stub
+def move_line(source, at, out, to, size):
+    """``out[to + i] = source[at + i]`` for i < ``size``, a literal, in vector registers.
+
+    For one element type on both sides. Nothing checks the bounds; a slice costs more than the copy.
+    """
+    for i in range(size):
+        out[to + i] = source[at + i]
+
+
+@stub
 def turn_square(source, at, row, out, to, step, size):
     """``out[to + j * step + i] = source[at + i * row + j]`` for i, j < ``size``, a literal.
 

@@ -286,6 +286,27 @@ def _transposed(builder, rows, n):
 
 
 @intrinsic(prefer_literal=True)
+def move_line(typingctx, source, at, out, to, size):
+    """See ``kernels.gemm_stubs.move_line``; ``size`` is a literal."""
+    n, = _literals(size)
+    signature = types.void(source, types.int64, out, types.int64, size)
+
+    def codegen(context, builder, sig, values):
+        vector = ir.VectorType(context.get_data_type(out.dtype), n)
+        align = context.get_abi_sizeof(context.get_data_type(out.dtype))
+        read = cgutils.create_struct_proxy(source)(context, builder, values[0]).data
+        write = cgutils.create_struct_proxy(out)(context, builder, values[2]).data
+        here, there = (builder.bitcast(builder.gep(base, [start]), vector.as_pointer())
+                       for base, start in ((read, values[1]), (write, values[3])))
+        line = builder.load(here)
+        line.align = align
+        builder.store(line, there).align = align
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic(prefer_literal=True)
 def turn_square(typingctx, source, at, row, out, to, step, size):
     """See ``kernels.gemm_stubs.turn_square``; ``size`` is a literal power of two."""
     n, = _literals(size)
