@@ -11,12 +11,11 @@ from .schema import REQUIRED, parse
 
 MODULES = (
     "arithmetic", "compare", "logic", "exponential", "trigonometric", "special", "activation",
-    "activation_smooth", "activation_public", "division",
-    "rounding", "complexes", "reductions", "norms", "views", "splitting", "copying", "factories",
-    "creation", "random", "indexing",
-    "sorting", "scans", "movement", "contraction", "affine_products", "products", "linalg",
-    "convolution", "pooling",
-    "normalization", "softmax", "embedding", "loss", "ctc", "recurrent", "optim", "attention",
+    "activation_smooth", "activation_public", "division", "rounding", "complexes", "reductions",
+    "moments", "norms", "views", "splitting", "copying", "factories", "creation", "random",
+    "indexing", "sorting", "scans", "movement", "contraction", "affine_products", "products",
+    "linalg", "convolution", "pooling", "normalization", "softmax", "embedding", "loss", "ctc",
+    "recurrent", "optim", "attention",
 )
 _entries = {}
 _loaded = set()
