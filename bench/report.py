@@ -1,4 +1,4 @@
-"""The table for people."""
+"""The tables for people: one for each set of columns."""
 
 
 def amount(value, unit):
@@ -11,55 +11,75 @@ def amount(value, unit):
     return f"{scaled:.{digits}f} {name}"
 
 
-def _measured(entry, unit):
+def _measured(row, variant):
+    entry = row["results"].get(variant)
+    if entry is None:
+        return ""
     if "median" not in entry:
         return "failed"
-    return f"{amount(entry['median'], unit)} ±{entry['spread']:.0%}"
+    return f"{amount(entry['median'], row['unit'])} ±{entry['spread']:.0%}"
 
 
 def _goal(row):
-    wanted = []
-    if row["goal"] is not None:
-        wanted.append(f"{row['goal']:.2f}x")
+    """What is to be reached, and whether it is; against whom is said where it is not torch."""
+    wanted = [f"{goal:.3g}x" + ("" if name == "torch" else f" {name}")
+              for name, goal in row["goals"].items()]
     if row["ceiling"] is not None:
         wanted.append(f"<= {amount(row['ceiling'], row['unit'])}")
     mark = {True: " yes", False: " NO", None: ""}[row["met"]]
     return ", ".join(wanted) + mark
 
 
-def cells(row, libraries):
+def cells(row):
     """The cells of one row, as texts."""
-    results = [_measured(row["results"].get(name, {}), row["unit"]) for name in libraries]
-    ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f}x"
+    variants = row["variants"]
+    ratios = [f"{row['ratios'][name]:.2f}x" if name in row["ratios"] else ""
+              for name in variants[1:]]
     reached = "" if row["reached"] is None else f"{row['reached']:.0%} of {row['bound']}"
     differs = " results differ" if row["agree"] is False else ""
-    return [row["workload"] + differs, *results, ratio, _goal(row), reached or row["bound"] or ""]
+    return [row["workload"] + differs, *(_measured(row, name) for name in variants), *ratios,
+            _goal(row), reached or row["bound"] or ""]
 
 
-HEAD = ("ratio", "goal", "reached")
-_WIDTHS = (46, 14, 14, 8, 14, 14)
+def _titles(variants):
+    return ["workload", *variants, *(f"vs {name}" for name in variants[1:]), "goal", "reached"]
 
 
 def line(texts):
-    """One line of the table."""
-    widths = _WIDTHS if len(texts) == len(_WIDTHS) else (_WIDTHS[0], *_WIDTHS[2:])
-    return "  ".join(text.ljust(width) for text, width in zip(texts, widths, strict=True)).rstrip()
+    """One line of a table."""
+    count = (len(texts) - 3) // 2
+    widths = (46, *[15] * (count + 1), *[max(8, len("vs torch.compile"))
+                                         if count > 1 else 8] * count, 14, 14)
+    return "  ".join(text.ljust(width)
+                     for text, width in zip(texts, widths, strict=False)).rstrip()
 
 
-def head(libraries):
-    """The head line of the table."""
-    return line(["workload", *libraries, *HEAD])
+def head(variants):
+    """The head line of the table with these columns."""
+    return line(_titles(variants))
 
 
 def failures(rows):
-    """``[(workload, library, error)]`` of everything that failed."""
+    """``[(workload, variant, error)]`` of everything that failed."""
     return [(row["workload"], name, entry["error"]) for row in rows
             for name, entry in row["results"].items() if "error" in entry]
 
 
-def markdown(rows, libraries):
-    """The table in Markdown."""
-    lines = ["| workload | " + " | ".join([*libraries, *HEAD]) + " |",
-             "|" + "---|" * (1 + len(libraries) + len(HEAD))]
-    lines += ["| " + " | ".join(cells(row, libraries)) + " |" for row in rows]
-    return "\n".join(lines)
+def tables(rows):
+    """``[(variants, rows)]``: neighbours with the same columns share a table."""
+    found = []
+    for row in rows:
+        if not found or found[-1][0] != row["variants"]:
+            found.append((row["variants"], []))
+        found[-1][1].append(row)
+    return found
+
+
+def markdown(rows):
+    """The tables in Markdown."""
+    lines = []
+    for variants, members in tables(rows):
+        titles = _titles(variants)
+        lines += ["", "| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
+        lines += ["| " + " | ".join(cells(row)) + " |" for row in members]
+    return "\n".join(lines[1:])

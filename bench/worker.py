@@ -1,7 +1,9 @@
-"""One library in a process of its own: reads requests as lines of JSON, answers with such lines.
+"""One variant in a process of its own: reads requests as lines of JSON, answers with such lines.
 
 ``{"do": "prepare", "workload": NAME}`` makes a workload ready and tells a digest of its result,
 ``{"do": "measure", "seconds": S}`` runs it for about that long and tells seconds a call,
+``{"do": "first", "workload": NAME}`` sets a workload up and tells the seconds of its first call
+and the system's clock at its end,
 ``{"do": "single", "workload": NAME}`` runs a "process" or "memory" workload once,
 ``{"do": "quit"}`` ends.
 """
@@ -13,30 +15,42 @@ import sys
 import time
 import traceback
 
+from .variants import Code, forget, library_of
+
 SHORTEST_SAMPLE = 200e-6        # cheaper calls are timed in groups
 
 
 class Worker:
     """The state between requests: the library, and the function to time."""
 
-    def __init__(self, library, threads):
-        self.library, self.threads = library, threads
-        self.torch = None
+    def __init__(self, variant, threads):
+        self.variant, self.threads = variant, threads
+        self.module = None
         self.call, self.group = None, 1
 
-    def _import(self):
-        if self.torch is None:
-            self.torch = importlib.import_module(self.library)
-            self.torch.set_num_threads(self.threads)
-        return self.torch
+    def imported(self):
+        """The variant's library, with its threads set."""
+        if self.module is None:
+            self.module = importlib.import_module(library_of(self.variant))
+            if hasattr(self.module, "set_num_threads"):
+                self.module.set_num_threads(self.threads)
+        return self.module
+
+    def _set_up(self, workload):
+        """The function to time."""
+        module = self.imported()
+        self.call = None
+        gc.collect()
+        forget(self.variant, module)
+        if self.variant == "jax.jit":
+            return workload.jax(module)
+        module.manual_seed(0)
+        code = (Code(self.variant),) if workload.compiled else ()
+        return workload.prepare(module, *code)
 
     def prepare(self, workload):
         """Set up, run a few times (kernels are compiled then), choose the group size."""
-        torch = self._import()
-        self.call = None
-        gc.collect()
-        torch.manual_seed(0)
-        self.call = workload.prepare(torch)
+        self.call = self._set_up(workload)
         digest = _digest(self.call())
         for _ in range(2):
             self.call()
@@ -58,9 +72,18 @@ class Worker:
             samples.append((time.perf_counter() - start) / self.group)
         return {"samples": samples}
 
+    def first(self, workload):
+        """Seconds of the first call after setting up."""
+        call = self._set_up(workload)
+        start = time.perf_counter()
+        result = call()
+        seconds = time.perf_counter() - start
+        return {"value": seconds, "ended": time.monotonic(), "digest": _digest(result)}
+
     def single(self, workload):
         """Run a "process" or "memory" workload; what it returns is the sample."""
-        return {"value": workload.prepare(self.library)}
+        code = (Code(self.variant),) if workload.compiled else ()
+        return {"value": workload.prepare(library_of(self.variant), *code)}
 
 
 def _digest(result):
@@ -71,19 +94,13 @@ def _digest(result):
     return float(values.abs().mean())
 
 
-def _version(worker):
-    return str(getattr(worker._import(), "__version__", "?"))
-
-
 def _handle(worker, request, workloads):
     action = request["do"]
     if action == "version":
-        return {"version": _version(worker)}
-    if action == "prepare":
-        return worker.prepare(workloads[request["workload"]])
+        return {"version": str(getattr(worker.imported(), "__version__", "?"))}
     if action == "measure":
         return worker.measure(request["seconds"])
-    return worker.single(workloads[request["workload"]])
+    return getattr(worker, action)(workloads[request["workload"]])
 
 
 def main():

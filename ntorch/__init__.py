@@ -35,12 +35,13 @@ globals().update(_dtypes.ALIASES)
 # submodules that are part of the public face, imported when first named
 _MODULES = frozenset((
     "autograd", "nn", "optim", "utils", "serialization", "random", "linalg", "special", "fft",
-    "jit",
+    "jit", "compiler",
     "distributions", "cuda", "backends", "multiprocessing", "testing", "version", "ops", "types",
     "storages", "overrides", "_C", "_VF", "return_types", "__config__", "__future__"))
 # names that live in a module of their own: name -> module
 _PLACES = {
     "save": "serialization", "load": "serialization",
+    "compile": "compiler", "lazy": "compiler",
     **dict.fromkeys(("manual_seed", "seed", "initial_seed", "get_rng_state", "set_rng_state",
                      "fork_rng", "Generator", "default_generator"), "random"),
     **dict.fromkeys(("set_printoptions", "get_printoptions"), "printing"),

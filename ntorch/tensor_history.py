@@ -1,6 +1,7 @@
 """The part of Tensor that autograd sees: requires_grad, grad, grad_fn, detach, backward, hooks."""
 from . import autograd
 from .autograd import node
+from .autograd.modes import state
 from .ops import base
 from .ops.base import TensorBase
 from .ops.registry import ops
@@ -78,11 +79,16 @@ class History(TensorBase):
                 raise RuntimeError("can't assign Variable as its own grad")
             if value.device is not self.device:
                 raise RuntimeError("assigned grad has data located on a different device")
-        self._grad = value
+        self._set_grad(value)
 
     @grad.deleter
     def grad(self):
-        self._grad = None
+        self._set_grad(None)
+
+    def _set_grad(self, value):
+        if state.tracer is not None:
+            state.tracer.note_grad(self)
+        self._grad = value
 
     @property
     def retains_grad(self):
@@ -108,6 +114,7 @@ class History(TensorBase):
             raise TypeError(f"Variable data has to be a tensor, but got {type(value).__name__}")
         for name in ("_storage", "dtype", "_shape", "_strides", "_offset", "_address"):
             setattr(self, name, getattr(value, name))
+        self._shape = base.Size(self._shape)    # a new object tells guards of the change
         self._base = None
 
     def detach(self):

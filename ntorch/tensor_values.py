@@ -5,7 +5,7 @@ import numpy as np
 
 from .ops.base import TensorBase, numel
 from .ops.registry import ops
-from .runtime import dtypes, storage
+from .runtime import dtypes, recording, storage
 from .runtime.device import META
 from .runtime.dtypes import FLOAT
 
@@ -71,7 +71,7 @@ class Values(TensorBase):
             raise RuntimeError("Tensor.item() cannot be called on meta tensors")
         read = _READERS.get(self.dtype)
         if read is not None:
-            return read.from_address(self._address).value
+            return read.from_address(recording.touch(self)).value
         source = self.detach()
         if self.dtype is dtypes.bfloat16:
             source = ops.to_dtype(source, dtypes.float32)

@@ -176,6 +176,7 @@ for name, reference in (
         ("hardshrink", lambda x: np.where(np.abs(x) > 0.5, x, 0)),
         ("softshrink", lambda x: np.sign(x) * np.maximum(np.abs(x) - 0.5, 0))):
     case(name, AWAY, reference)
+case("native_dropout_backward", (A(), B(), 2.0), lambda g, m, s: g * m * s)
 case("gelu", X, lambda x: 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x ** 3))),
      {"approximate": "tanh"}, tag="tanh")
 case("threshold", (AWAY, 0.1, -7.0), lambda x, t, v: np.where(x > t, x, v))

@@ -265,19 +265,15 @@ def test_import_is_light():
 # --- the code -------------------------------------------------------------------------------------
 
 def _capture(monkeypatch):
-    """Collect ``name -> LLVM IR`` of what is compiled from now on."""
-    from ntorch.runtime import compile as compiler
-    found = {}
-    original = compiler.numba.cfunc
+    """Collect ``symbol -> LLVM IR`` of what is compiled from now on."""
+    from ntorch.runtime import target
+    found, original = {}, target.emit
 
-    def cfunc(*arguments, **options):
-        def decorate(function):
-            compiled = original(*arguments, **options)(function)
-            found[function.__name__] = compiled.inspect_llvm()
-            return compiled
-        return decorate
+    def emit(module):
+        found[module.name] = str(module)
+        return original(module)
 
-    monkeypatch.setattr(compiler.numba, "cfunc", cfunc)
+    monkeypatch.setattr(target, "emit", emit)
     return found
 
 
@@ -345,3 +341,22 @@ def test_counters_and_headers(fresh):
     (path,) = _files(fresh)
     header = json.loads(path.read_bytes().partition(b"\n")[0])
     assert header["name"] == "scaled" and header["params"] == ["f4:1C", "f4:1C"]
+
+
+def test_numba_itself_is_left_alone(fresh):
+    """Functions that other code compiles with Numba and our kernels do not meet."""
+    import numba
+
+    @numba.njit
+    def total(x):
+        result = 0.0
+        for value in np.exp(x):
+            result += min(value, 2.0)
+        return result
+
+    x = np.arange(4.0)
+    before = total(x)
+    np.testing.assert_array_equal(run(scaled), [5, 10, 15, 20])
+    assert total(x) == before == np.minimum(np.exp(x), 2.0).sum()
+    assert total(x.astype(np.float32)) == pytest.approx(before)
+    assert total.nopython_signatures and total.inspect_asm()

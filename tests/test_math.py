@@ -343,17 +343,12 @@ def test_machine_code_is_vectorised(name, monkeypatch):
 def _assembly(body, monkeypatch):
     """x86 text of a kernel as it is built."""
     from ntorch.runtime import compile as cold
-    original, made = cold.numba.cfunc, []
-
-    def cfunc(*arguments, **options):
-        def keep(function):
-            made.append(original(*arguments, **options)(function))
-            return made[-1]
-        return keep
-
-    monkeypatch.setattr(cold.numba, "cfunc", cfunc)
+    from ntorch.runtime import target
+    made, original = [], target.emit
+    monkeypatch.setattr(target, "emit", lambda module: made.append(target.assembly(module)) or
+                        original(module))
     cold.compile_object(body, ("f4:1C", "f4:1C"), "f4", False, "0" * 40)
-    return made[0]._library.get_asm_str()
+    return made[0]
 
 
 def test_uncompiled_functions_compute_the_same():

@@ -2,6 +2,7 @@
 import copy
 import io
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -264,6 +265,37 @@ def test_fused_kernels_refuse_what_does_not_fit():
         ntorch.ops._fused_sgd_([ntorch.ones(2)], [ntorch.ones(3)], [], weight_decay=0.0,
                                momentum=0.0, lr=0.1, dampening=0.0, nesterov=False,
                                maximize=False, is_first_step=True)
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam"])
+def test_a_repeated_parameter_is_updated_twice(name):
+    results = []
+    for count in (1, 2):
+        p = nn.Parameter(ntorch.linspace(-1, 1, 70000))
+        p.grad = ntorch.linspace(1, 2, 70000)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            optimizer = getattr(optim, name)([p] * count, lr=0.1)
+        for _ in range(2 // count):
+            optimizer.step()
+        results.append(p.detach().numpy().copy())
+    assert np.array_equal(*results)
+
+
+def test_parameters_of_all_sizes_share_a_launch():
+    sizes = [1, 0, 64, 65, 20000, 3, 127, 40001, 0]
+    for dtype in (ntorch.float32, ntorch.float64):
+        together = [nn.Parameter(ntorch.linspace(-1, 1, n, dtype=dtype)) for n in sizes]
+        apart = [nn.Parameter(p.detach().clone()) for p in together]
+        optimizers = [optim.Adam(together, amsgrad=True),
+                      *(optim.Adam([p], amsgrad=True) for p in apart)]
+        for _ in range(3):
+            for p in together + apart:
+                p.grad = p.detach() * 2
+            for optimizer in optimizers:
+                optimizer.step()
+        for a, b in zip(together, apart, strict=True):
+            assert np.array_equal(a.detach(), b.detach())
 
 
 def cosine(e):

@@ -252,6 +252,37 @@ def test_dropout_keeps_and_scales(p):
     np.testing.assert_array_equal(kept, same.numpy())
 
 
+@pytest.mark.parametrize("n", [1, 6, 64, 2049])
+def test_dropout_is_philox_in_order(n):
+    """Element i is kept where word i % 4 of counter i // 4 is below the threshold."""
+    from ntorch.kernels.random import philox
+    ntorch.manual_seed(4)
+    key = ntorch.default_generator.random64()
+    with np.errstate(over="ignore"):
+        words = [int(w) for group in range((n + 3) // 4) for w in philox(key, group, 0)][:n]
+    wanted = np.array(words) < round(0.7 * 2 ** 32)
+    for x in (ntorch.ones(n), ntorch.ones(n, dtype=ntorch.float16), ntorch.ones(n, 2)[:, 0]):
+        ntorch.manual_seed(4)
+        y, mask = ntorch.native_dropout(x, 0.3, True)
+        np.testing.assert_array_equal(mask.numpy(), wanted)
+        np.testing.assert_array_equal(y.numpy() > 0, wanted)
+
+
+def test_dropped_infinities_become_nan():
+    x = ntorch.full((1000,), float("inf"))
+    y, mask = ntorch.native_dropout(x, 0.5, True)
+    assert y.isnan().numpy().tolist() == (~mask).numpy().tolist()
+
+
+def test_dropout_can_be_differentiated_twice():
+    x = ntorch.rand(50, dtype=ntorch.float64, requires_grad=True)
+
+    def dropped(x):
+        ntorch.manual_seed(1)
+        return ntorch.native_dropout(x, 0.4, True)[0] ** 2
+    assert ntorch.autograd.gradgradcheck(dropped, (x,))
+
+
 def test_dropout_does_not_depend_on_threads():
     count = ntorch.get_num_threads()
     masks = []

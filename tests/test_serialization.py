@@ -18,7 +18,7 @@ import pytest
 import ntorch
 import ntorch._utils as _utils
 from ntorch import serialization
-from ntorch.serialization import archive
+from ntorch.runtime import archive
 
 DTYPES = [
     "bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16",

@@ -32,3 +32,24 @@ def residual_block(torch):
             return nn.functional.relu(self.body(x) + x)
 
     return Block()
+
+
+def transformer_layer(torch):
+    """An encoder layer of 256 features and 4 heads (Vaswani et al. 2017), with dropout."""
+    return torch.nn.TransformerEncoderLayer(256, 4, 1024, dropout=0.1, batch_first=True)
+
+
+def lstm_classifier(torch):
+    """Two LSTM layers over (T, B, 128); the last step's state gives 10 classes."""
+    nn = torch.nn
+
+    class Classifier(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.read = nn.LSTM(128, 128, num_layers=2)
+            self.tell = nn.Linear(128, 10)
+
+        def forward(self, x):
+            return self.tell(self.read(x)[0][-1])
+
+    return Classifier()

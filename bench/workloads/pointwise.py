@@ -24,12 +24,6 @@ def add(torch):
     return lambda: a + b
 
 
-@workload("chain of 8 on 1M", bytes=8 * COUNT)
-def chain(torch):
-    x = torch.randn(COUNT)
-    return lambda: torch.tanh(torch.sigmoid(x * 2 + 1).sqrt().clamp(0.1, 0.9) - 0.5).abs()
-
-
 @workload("where on broadcast 1024x1024", bytes=9 * COUNT)
 def where(torch):
     x, row = torch.randn(1024, 1024), torch.randn(1024)

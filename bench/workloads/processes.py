@@ -2,7 +2,9 @@
 import time
 
 from ..registry import workload
-from .models import lenet
+from ..variants import COMPILED, Code
+from .compiled_steps import classify
+from .models import lenet, mlp
 
 
 @workload("import", kind="process", ceiling=0.15)
@@ -23,16 +25,6 @@ def mlp_process(library):
         float(model(torch.ones(32, 784)).sum())
 
 
-def _lenet_step(torch, batch):
-    model = lenet(torch)
-    optimizer = torch.optim.Adam(model.parameters())
-    x, target = torch.randn(batch, 1, 28, 28), torch.randint(0, 10, (batch,))
-    for _ in range(3):
-        optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(model(x), target).backward()
-        optimizer.step()
-
-
 def _status(field):
     """A field of /proc/self/status in megabytes."""
     with open("/proc/self/status") as file:
@@ -42,18 +34,33 @@ def _status(field):
     raise KeyError(field)
 
 
-@workload("LeNet step B64: peak memory of the process", kind="memory", goal=1.0)
-def lenet_peak(library):
-    """Peak resident memory of a process that makes three training steps."""
-    _lenet_step(__import__(library), 64)
-    return _status("VmHWM")
+def _steps(torch, code, model_of, shape, batch):
+    """Three training steps."""
+    step = classify(torch, code, model_of(torch), (batch, *shape), batch)
+    for _ in range(3):
+        step()
 
 
-@workload("LeNet step B64: memory above a step of batch 1", kind="memory", goal=1.0)
-def lenet_above(library):
-    """Peak resident memory less what is there after steps of batch 1, libraries included."""
-    torch = __import__(library)
-    _lenet_step(torch, 1)
-    before = _status("VmRSS")
-    _lenet_step(torch, 64)
-    return max(0.0, _status("VmHWM") - before)
+def _memory(name, model_of, shape, **attributes):
+    """List the peak of a process that makes training steps, and what a bigger batch adds."""
+    @workload(f"{name} step B64: peak memory of the process", kind="memory", goal=1.0,
+              **attributes)
+    def peak(library, code=None):
+        """Peak resident memory of a process that makes three training steps."""
+        _steps(__import__(library), code or Code(library), model_of, shape, 64)
+        return _status("VmHWM")
+
+    @workload(f"{name} step B64: memory above a step of batch 1", kind="memory", goal=1.0,
+              **attributes)
+    def above(library, code=None):
+        """Peak resident memory less what is there after steps of batch 1, libraries included."""
+        torch, code = __import__(library), code or Code(library)
+        _steps(torch, code, model_of, shape, 1)
+        before = _status("VmRSS")
+        _steps(torch, code, model_of, shape, 64)
+        return max(0.0, _status("VmHWM") - before)
+
+
+_memory("LeNet", lenet, (1, 28, 28))
+for _name, _model, _shape in (("LeNet", lenet, (1, 28, 28)), ("MLP", mlp, (784,))):
+    _memory(f"compiled {_name}", _model, _shape, compiled=True, variants=COMPILED[:3])

@@ -141,10 +141,18 @@ def _dependencies(roots, targets):
     if targets is None:
         return waiting, None
     needed = {node for node, _ in targets}
-    for node in sorted(seen, key=lambda n: n.sequence if not isinstance(n, AccumulateGrad) else -1):
+    for node in sorted(seen, key=_from_leaves):
         if any(edge is not None and edge[0] in needed for edge in node.edges):
             needed.add(node)
     return waiting, needed
+
+
+def _from_leaves(node):
+    """Sorts nodes from the leaves up. Ends of a history, which run as soon as they can, have no
+    number of their own: a leaf's comes first, then what passes on to a leaf."""
+    if node.sequence < 1 << 62:
+        return node.sequence
+    return 0 if node.edges else -1
 
 
 def run_pre_hooks(node, grads):

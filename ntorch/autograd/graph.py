@@ -217,23 +217,22 @@ def call(entry, arguments):
     """Run an entry and record it if a gradient is wanted: the interpreter behind every op."""
     if entry.converters:
         arguments = entry.convert(arguments)
-    if state.tracer is not None:
-        return state.tracer.call(entry, arguments)
     if entry.composite:
         return entry.host(*arguments)
+    host = entry.host if state.tracer is None else state.tracer.host(entry)
     if entry.differentiable and state.enabled:
         for i in entry.tensor_positions:
             # a tuple of tensors has no such attribute and is looked into
             value = arguments[i]
             if getattr(value, "_requires_grad", type(value) is tuple) and (
                     wanted := _wanted(entry, arguments)):
-                return _recorded(entry, arguments, wanted)
-    if entry.elementwise:
-        result = entry.host(*arguments)
+                return _recorded(entry, arguments, wanted, host)
+    if entry.quiet:
+        result = host(*arguments)
     else:
         previous, state.enabled = state.enabled, False
         try:
-            result = entry.host(*arguments)
+            result = host(*arguments)
         finally:
             state.enabled = previous
     if state.inference or entry.view:
@@ -250,11 +249,11 @@ def _mark(entry, result):
                 r._rebased = r._base._rebased
 
 
-def _recorded(entry, arguments, wanted):
+def _recorded(entry, arguments, wanted, host):
     node = start_node(entry, arguments, wanted)
     state.enabled = False
     try:
-        result = entry.host(*arguments)
+        result = host(*arguments)
     finally:
         state.enabled = True
     if type(result) in (tuple, list):
@@ -284,7 +283,10 @@ def call_out(entry, arguments, out):
                                "automatic differentiation, but one of the arguments requires grad.")
     previous, state.enabled = state.enabled, False
     try:
-        result = eager.run_out(entry, arguments, out)
+        if state.tracer is None:
+            result = eager.run_out(entry, arguments, out)
+        else:
+            result = state.tracer.run_out(entry, arguments, out)
     finally:
         state.enabled = previous
     for tensor in outs:

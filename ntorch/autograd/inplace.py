@@ -32,8 +32,6 @@ def call_inplace(entry, arguments):
     if not isinstance(target, TensorBase):
         raise TypeError(f"{entry.name}_(): argument 'self' must be Tensor, not "
                         f"{type(target).__name__}")
-    if state.tracer is not None:
-        return state.tracer.call_inplace(entry, arguments)
     check_inplace(target)
     if entry.view:
         return adopt(target, call(entry, arguments))
@@ -45,7 +43,9 @@ def call_inplace(entry, arguments):
     node = _prepare(entry, arguments, wanted) if wanted else None
     previous, state.enabled = state.enabled, False
     try:
-        if entry.inplace_only:
+        if state.tracer is not None:
+            state.tracer.run_inplace(entry, arguments)
+        elif entry.inplace_only:
             entry.host(*arguments)
         else:
             eager.run_inplace(entry, arguments)
@@ -72,6 +72,7 @@ def adopt(target, view):
     for name in ("_shape", "_strides", "_offset", "_address", "_grad_fn", "_output_nr",
                  "_requires_grad"):
         setattr(target, name, getattr(view, name))
+    target._shape = base.Size(target._shape)        # a new object tells guards of the change
     return target
 
 

@@ -1,4 +1,4 @@
-"""The command line: ``python -m ntorch demo | cache | bench``."""
+"""The command line: ``python -m ntorch demo | warmup | cache | bench``."""
 import argparse
 import sys
 
@@ -7,8 +7,9 @@ def _parser():
     parser = argparse.ArgumentParser(
         prog="ntorch", description="PyTorch's Python API on kernels compiled from Python.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    from . import cache, demo
+    from . import cache, demo, warmup
     demo.add_parser(commands)
+    warmup.add_parser(commands)
     cache.add_parser(commands)
     bench = commands.add_parser("bench", add_help=False,
                                 help="measure against PyTorch (from a checkout: python -m bench)")

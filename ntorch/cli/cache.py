@@ -1,10 +1,17 @@
-"""``python -m ntorch cache``: look at the kernel store, check it, clean it."""
+"""``python -m ntorch cache``: look at the kernel store, check it, clean it, carry it.
+
+An exported file is a ZIP archive: ``manifest.json`` and one record a kernel, as the store has it.
+"""
 import datetime
+import hashlib
+import json
 import os
 import sys
 import time
 
 from ..runtime import store
+
+FORMAT, VERSION = "ntorch kernels", 1
 
 
 def add_parser(commands):
@@ -24,6 +31,14 @@ def add_parser(commands):
                        help="then remove the least recently used until the rest fits")
     prune.set_defaults(run=_prune)
     actions.add_parser("clear", help="remove every kernel").set_defaults(run=_clear)
+    export = actions.add_parser("export", help="write the kernels to one file, for another machine")
+    export.add_argument("file", metavar="FILE")
+    export.add_argument("--cpu", metavar="NAME", help="only those built for this processor (as in "
+                        "'warmup --cpu'); 'host' for this one (default: all)")
+    export.set_defaults(run=_export)
+    taking = actions.add_parser("import", help="take over the kernels of such a file")
+    taking.add_argument("file", metavar="FILE")
+    taking.set_defaults(run=_import)
 
 
 def _last_use(path):
@@ -96,3 +111,85 @@ def _prune(options):
 def _clear(options):
     print(f"removed {store.clear()} files from {store.directory()}")
     return 0
+
+
+def _target(header):
+    """The processor an entry was built for."""
+    return str(header.get("target", "")).partition(";")[0]
+
+
+def _export(options):
+    from ..runtime import build, load
+    from ..runtime.archive import ArchiveWriter
+    wanted = options.cpu
+    if wanted == "host":
+        wanted = load.host_cpu().partition(";")[0]
+    found = [(key, path) for key, path, header, problem in store.entries()
+             if not problem and wanted in (None, _target(header))]
+    if not found:
+        print(f"ntorch cache: nothing to export from {store.directory()}"
+              + (f" for {wanted}" if wanted else ""), file=sys.stderr)
+        return 1
+    digests = {}
+    temporary = options.file + ".part"
+    with open(temporary, "wb") as file:
+        archive = ArchiveWriter(file.write, "kernels")
+        for key, path in found:
+            with open(path, "rb") as entry:
+                data = entry.read()
+            digests[key] = hashlib.sha256(data).hexdigest()
+            archive.add(key, data)
+        versions = dict(zip(("numba", "llvmlite"), build.versions(), strict=True))
+        archive.add("manifest.json", json.dumps({
+            "format": FORMAT, "version": VERSION, "platform": load.platform(),
+            "versions": versions, "kernels": digests}).encode())
+        archive.close()
+    os.replace(temporary, options.file)
+    print(f"{len(found)} kernels written to {options.file} "
+          f"({os.path.getsize(options.file) / 1e6:.1f} MB)")
+    return 0
+
+
+def _import(options):
+    from ..runtime import load
+    try:
+        with open(options.file, "rb") as file:
+            manifest, entries, damaged = _read(file)
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        print(f"ntorch cache: {options.file} cannot be imported: {error}", file=sys.stderr)
+        return 1
+    if manifest["platform"] != load.platform():
+        print(f"ntorch cache: {options.file} has kernels for {manifest['platform']}, this machine "
+              f"is {load.platform()}; nothing imported", file=sys.stderr)
+        return 1
+    for key, data in entries:
+        try:
+            store.put_entry(key, data)
+        except (ValueError, KeyError, TypeError) as error:
+            damaged.append(f"{key}: {error}")
+    store.note(manifest["versions"])
+    for line in damaged:
+        print(f"ntorch cache: not imported: {line}", file=sys.stderr)
+    print(f"{len(entries)} kernels imported to {store.directory()}, {len(damaged)} damaged")
+    return 1 if damaged or store.writable() is None else 0
+
+
+def _read(file):
+    """``(manifest, intact entries, problems)`` of an exported file."""
+    from ..runtime.archive import ArchiveReader
+    reader = ArchiveReader(file)
+    manifest = json.loads(reader.read("manifest.json"))
+    if manifest.get("format") != FORMAT or manifest.get("version") != VERSION:
+        raise ValueError("it is no file that 'cache export' of this version wrote")
+    entries, damaged = [], []
+    for key, digest in manifest["kernels"].items():
+        try:
+            data = reader.read(key)
+        except RuntimeError as error:
+            damaged.append(f"{key}: {error}")
+            continue
+        if hashlib.sha256(data).hexdigest() == digest:
+            entries.append((key, data))
+        else:
+            damaged.append(f"{key}: checksum differs")
+    return manifest, entries, damaged

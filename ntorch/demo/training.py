@@ -58,16 +58,20 @@ def train(options, progress):
     optimizer = torch.optim.Adam(model.parameters(), lr=options.rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=options.rate,
                                                    total_steps=options.steps)
-    losses = []
-    for _ in range(options.steps):
-        pictures, targets, lengths = map(torch.from_numpy, maker.make(options.batch))
+
+    @torch.compile
+    def step(pictures, targets, lengths):
         loss = loss_of(model(pictures), targets, lengths)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimizer.step()
+        return loss.detach()
+
+    losses = []
+    for _ in range(options.steps):
+        losses.append(step(*map(torch.from_numpy, maker.make(options.batch))).item())
         schedule.step()
-        losses.append(loss.item())
         progress(losses[-1], options.batch)
     return model, losses
 

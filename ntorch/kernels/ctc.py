@@ -28,6 +28,34 @@ ROWS_AGREE = 1e-9           # allowed relative error of a row's total in the bac
 BAD_LABEL, UNCERTAIN = 1, 2     # what ``status`` says of a sample; 0: done
 
 
+def make_spans(input_lengths, target_lengths, steps, width, total, spans, found, begin, end):
+    """Fill ``spans``; one item.
+
+    ``width``: labels of a row of padded targets; -1 for concatenated ones, ``total`` in all.
+    ``found[0]`` = 0 if a length is out of range, else -1.
+    """
+    found[0] = -1
+    offset = 0
+    for b in range(len(input_lengths)):
+        length, inputs = target_lengths[b], input_lengths[b]
+        if inputs < 0 or inputs > steps or length < 0 or (width >= 0 and length > width):
+            found[0] = 0
+        spans[b, 0] = offset
+        spans[b, LENGTH] = length
+        spans[b, INPUTS] = inputs
+        offset += width if width >= 0 else length
+    if width < 0 and offset != total:
+        found[0] = 0
+
+
+def first_bad(status, found, begin, end):
+    """``found[0]`` = the first sample whose status is BAD_LABEL, or -1; one item."""
+    found[0] = -1
+    for b in range(len(status) - 1, -1, -1):
+        if status[b] == BAD_LABEL:
+            found[0] = b
+
+
 def exponent_of(x):
     """The binary exponent of a positive normal float64; -1023 for zero and subnormal numbers."""
     return ((bits_f64_to_i64(x) >> 52) & 2047) - 1023
@@ -49,6 +77,14 @@ def prepare_skip(target, classes, skip):
             return 1
         skip[i] = 1.0 if i > 0 and label != target[i - 1] else 0.0
     return 0
+
+
+def has_bad_label(target, classes):
+    """1 if a label is not in [0, classes), else 0."""
+    found = 0
+    for i in range(target.shape[0]):
+        found |= 1 if target[i] < 0 or target[i] >= classes else 0
+    return found
 
 
 def prepare_first(target, blank, first):
@@ -186,11 +222,16 @@ def forward(log_probs, targets, spans, blank, alpha, losses, status, scratch, be
     """``losses[b] = -log p(target b)``; ``alpha`` is kept for the backward pass.
 
     ``status[b]`` becomes BAD_LABEL where a target has a label outside [0, C), UNCERTAIN where the
-    loss is left to ``ctc_log.py``. A target that cannot fit its input gives inf.
+    loss is left to ``ctc_log.py``. A target that cannot fit its input gives inf; one with more
+    labels than the input has steps may have more than ``alpha`` has room for.
     """
     for b in range(begin, end):
         size, inputs = spans[b, LENGTH], spans[b, INPUTS]
         target = targets[spans[b, 0]:spans[b, 0] + size]
+        if size > inputs:
+            status[b] = has_bad_label(target, log_probs.shape[2])
+            losses[b] = INFINITY
+            continue
         room = (scratch.shape[1]) // 4
         p = scratch[b, :size + 1]
         skip = scratch[b, room:room + size]

@@ -65,6 +65,14 @@ def move_line(source, at, out, to, size):
 
 
 @stub
+def fetch_line(source, at):
+    """Ask for the cache line of ``source[at]``, to be written or read some microseconds later.
+
+    ``at`` may lie outside.
+    """
+
+
+@stub
 def turn_square(source, at, row, out, to, step, size):
     """``out[to + j * step + i] = source[at + i * row + j]`` for i, j < ``size``, a literal.
 

@@ -5,19 +5,13 @@
 
 Layout and conventions: ``rnn.py``.
 """
-from .gemm_stubs import take_number
 from .math import sigmoid, tanh
 from .rnn import (
-    DONE,
     active_rows,
     add_row,
     copy_row,
-    dot_rows,
-    is_last,
     multiply,
-    next_part,
     previous_rows,
-    row_before,
 )
 
 
@@ -59,33 +53,19 @@ def gru_forward(calls, gates, bias, offsets, sizes, hidden, out, inner, block, r
                 copy_row(out[at + r], hidden[first + r])
 
 
-def gru_forward_few(counters, weight, gates, bias, offsets, sizes, initial, hidden, out, inner,
-                    part, reverse, begin, end):
-    """``gru_forward`` for a few rows: threads share the hidden units, ``part`` at a time."""
-    size, steps = hidden.shape[1], sizes.shape[0]
-    parts = (size + part - 1) // part
-    for _ in range(begin, end):
-        ticket = next_part(counters, parts, steps, -1)
-        while ticket >= 0:
-            step = ticket // parts
-            first = (ticket - step * parts) * part
-            last = min(size, first + part)
-            step = steps - 1 - step if reverse != 0 else step
-            for r in range(sizes[step]):
-                at = offsets[step] + r
-                before = row_before(offsets, sizes, step, r, reverse)
-                old = out[before] if before >= 0 else initial[r]
-                dot_rows(weight, first, old, gates[at, first:last], step & 1)
-                dot_rows(weight, size + first, old, gates[at, size + first:size + last],
-                         step & 1)
-                candidate, new = inner[at, first:last], out[at, first:last]
-                copy_row(bias[first:last], candidate)
-                dot_rows(weight, 2 * size + first, old, candidate, step & 1)
-                advance(gates[at], first, last, candidate, old[first:last], new)
-                if is_last(sizes, step, r, reverse):
-                    copy_row(new, hidden[r, first:last])
-            take_number(counters, DONE)
-            ticket = next_part(counters, parts, steps, ticket)
+def units_of_gru(sums, units, first, gates, bias, memory, kept, old, new):
+    """Add the products to what some units begin with, ``advance`` them; see ``recurrent_few``."""
+    size, count = gates.shape[0] // 3, new.shape[0]
+    for gate in range(2):
+        start = gate * size + first
+        target, part = gates[start:start + count], sums[gate * units:gate * units + count]
+        for j in range(count):
+            target[j] += part[j]
+    start = 2 * size + first
+    inner, begins = sums[2 * units:2 * units + count], bias[start:start + count]
+    for j in range(count):
+        kept[j] = begins[j] + inner[j]
+    advance(gates, first, first + count, kept, old[first:first + count], new)
 
 
 def gradient_row(gates, inner, old, grad, of_input, of_hidden):

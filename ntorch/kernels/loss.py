@@ -12,6 +12,11 @@ def is_class(t, classes, ignore, bad):
     return False
 
 
+def was_noted(bad, found, begin, end):
+    """``found[0]`` is 0 if ``is_class`` noted something in ``bad``, else -1; one item."""
+    found[0] = bad[0] - 1
+
+
 def pick_classes(x, target, weight, ignore, out, bad, begin, end):
     """``-weight[t] * x[n, t, s]`` with t = ``target[n, s]``; 0 where ignored.
 

@@ -5,19 +5,13 @@
 
 Layout and conventions: ``rnn.py``.
 """
-from .gemm_stubs import take_number
 from .math import sigmoid, tanh
 from .rnn import (
-    DONE,
     active_rows,
     add_row,
     copy_row,
-    dot_rows,
-    is_last,
     multiply,
-    next_part,
     previous_rows,
-    row_before,
 )
 
 
@@ -68,33 +62,16 @@ def lstm_forward(calls, gates, offsets, sizes, hidden, cell, out, cells, full, p
                 copy_row(out[at + r], hidden[first + r])
 
 
-def lstm_forward_few(counters, weight, gates, offsets, sizes, initial, hidden, cell, out, cells,
-                     part, reverse, begin, end):
-    """``lstm_forward`` for a few rows: threads share the hidden units, ``part`` at a time."""
-    size, steps = hidden.shape[1], sizes.shape[0]
-    parts = (size + part - 1) // part
-    for _ in range(begin, end):
-        ticket = next_part(counters, parts, steps, -1)
-        while ticket >= 0:
-            step = ticket // parts
-            first = (ticket - step * parts) * part
-            last = min(size, first + part)
-            step = steps - 1 - step if reverse != 0 else step
-            for r in range(sizes[step]):
-                at = offsets[step] + r
-                before = row_before(offsets, sizes, step, r, reverse)
-                old = out[before] if before >= 0 else initial[r]
-                for number in range(4):
-                    gate = (3 - number if step & 1 else number) * size
-                    dot_rows(weight, gate + first, old, gates[at, gate + first:gate + last],
-                             step & 1)
-                new, memory = out[at, first:last], cell[r, first:last]
-                advance(gates[at], first, last, memory, new)
-                copy_row(memory, cells[at, first:last])
-                if is_last(sizes, step, r, reverse):
-                    copy_row(new, hidden[r, first:last])
-            take_number(counters, DONE)
-            ticket = next_part(counters, parts, steps, ticket)
+def units_of_lstm(sums, units, first, gates, bias, memory, kept, old, new):
+    """Add the product to the gates of some units and ``advance`` them; see ``recurrent_few``."""
+    size, count = gates.shape[0] // 4, new.shape[0]
+    for gate in range(4):
+        start = gate * size + first
+        target, part = gates[start:start + count], sums[gate * units:gate * units + count]
+        for j in range(count):
+            target[j] += part[j]
+    advance(gates, first, first + count, memory, new)
+    copy_row(memory, kept)
 
 
 def gradient_row(gates, new_cell, old_cell, grad, cell, result):

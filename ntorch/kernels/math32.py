@@ -53,8 +53,9 @@ def exp_f32(x):
     r = fma(n, -LN2_LO, fma(n, -LN2_HI, clamped))
     e = reduced_expm1(r) + 1.0
     i = np.int32(n)
-    half = i >> 1                       # two factors: 2 ** n alone may not be a normal number
-    return select(x == x, e * power_of_two(half) * power_of_two(i - half), x)
+    # two factors: 2 ** n alone may not be a normal number; int32 throughout, or lanes are halved
+    half = np.int32(i >> 1)
+    return select(x == x, e * power_of_two(half) * power_of_two(np.int32(i - half)), x)
 
 
 def exp2_f32(x):
@@ -68,8 +69,8 @@ def exp2_f32(x):
     p = (p * r + 0.2402265278) * r + 0.693147215
     e = fma(p, r, 1.0)
     i = np.int32(n)
-    half = i >> 1
-    return select(x == x, e * power_of_two(half) * power_of_two(i - half), x)
+    half = np.int32(i >> 1)
+    return select(x == x, e * power_of_two(half) * power_of_two(np.int32(i - half)), x)
 
 
 def expm1_f32(x):

@@ -10,11 +10,12 @@ import math
 
 import numpy as np
 
-from .stubs import bits_f32_to_i32, bits_i32_to_f32, fma, select, sqrt_
+from .stubs import T, bits_f32_to_i32, bits_i32_to_f32, fma, select, sqrt_
 
 N, M = 624, 397                         # words of state, and the recurrence's offset
 UPPER, LOWER = 0x80000000, 0x7FFFFFFF
 MATRIX = 0x9908B0DF
+DROP_BLOCK = 512                        # words of a mask made and used at a time
 
 
 def mt_seed(state, seed, begin, end):
@@ -285,15 +286,70 @@ def philox(key, counter, stream):
     return c0, c1, c2, c3
 
 
-def keep_mask(out, threshold, key, stream, begin, end):
-    """``out[i]`` is true with probability ``threshold / 2**32``; element i depends on i alone.
+_LOW32 = np.uint64(0xFFFFFFFF)
 
-    ``out`` is (groups, 4): the range counts groups, one Philox counter each.
+
+def _wide_round(c0, c1, c2, c3, k0, k1):
+    """``_philox_round`` on words in the low halves of uint64; the high halves may hold anything."""
+    p0 = (c0 & _LOW32) * np.uint64(0xD2511F53)
+    p1 = (c2 & _LOW32) * np.uint64(0xCD9E8D57)
+    return (p1 >> np.uint64(32)) ^ c1 ^ k0, p1, (p0 >> np.uint64(32)) ^ c3 ^ k1, p0
+
+
+def _wide_rounds(c0, c1, c2, c3, k0, k1):
+    """Two rounds; a loop over all ten would keep the caller's loop from being vectorised."""
+    c0, c1, c2, c3 = _wide_round(c0, c1, c2, c3, k0, k1)
+    return _wide_round(c0, c1, c2, c3, k0 + np.uint64(0x9E3779B9), k1 + np.uint64(0xBB67AE85))
+
+
+def _wide_philox(c0, c1, c2, c3, k0, k1):
+    """``philox`` on uint64 lanes: a multiply of 32-bit words gives 64 bits there at once."""
+    two0, two1 = np.uint64(2 * 0x9E3779B9), np.uint64(2 * 0xBB67AE85)
+    c0, c1, c2, c3 = _wide_rounds(c0, c1, c2, c3, k0, k1)
+    k0, k1 = k0 + two0, k1 + two1
+    c0, c1, c2, c3 = _wide_rounds(c0, c1, c2, c3, k0, k1)
+    k0, k1 = k0 + two0, k1 + two1
+    c0, c1, c2, c3 = _wide_rounds(c0, c1, c2, c3, k0, k1)
+    k0, k1 = k0 + two0, k1 + two1
+    c0, c1, c2, c3 = _wide_rounds(c0, c1, c2, c3, k0, k1)
+    k0, k1 = k0 + two0, k1 + two1
+    c0, c1, c2, c3 = _wide_rounds(c0, c1, c2, c3, k0, k1)
+    return c0 & _LOW32, c1 & _LOW32, c2 & _LOW32, c3 & _LOW32
+
+
+def _flag(word, threshold, shift):
+    return select(word < threshold, np.uint64(1), np.uint64(0)) << np.uint64(shift)
+
+
+def keep_words(block, first, threshold, key, stream):
+    """Four bools to a word: byte j of ``block[i]`` is 1 if word j of Philox is below ``threshold``
+    at the counter ``first + i``."""
+    limit = np.uint64(threshold)
+    k0, k1 = np.uint64(key) & _LOW32, np.uint64(key) >> np.uint64(32)
+    s0, s1 = np.uint64(stream) & _LOW32, np.uint64(stream) >> np.uint64(32)
+    for i in range(len(block)):
+        counter = np.uint64(first + i)
+        w0, w1, w2, w3 = _wide_philox(counter, counter >> np.uint64(32), s0, s1, k0, k1)
+        block[i] = np.int32(_flag(w0, limit, 0) | _flag(w1, limit, 8) | _flag(w2, limit, 16)
+                            | _flag(w3, limit, 24))
+
+
+def keep_mask(words, threshold, key, stream, begin, end):
+    """Each byte of ``words`` is 1 with probability ``threshold / 2**32``, else 0.
+
+    The range counts words, one Philox counter each: a byte depends on its place alone.
     """
-    block = out[begin:end]
-    for group in range(len(block)):
-        w0, w1, w2, w3 = philox(key, begin + group, stream)
-        block[group, 0] = np.int64(w0) < threshold
-        block[group, 1] = np.int64(w1) < threshold
-        block[group, 2] = np.int64(w2) < threshold
-        block[group, 3] = np.int64(w3) < threshold
+    for start in range(begin, end, DROP_BLOCK):
+        stop = min(end, start + DROP_BLOCK)
+        keep_words(words[start:stop], start, threshold, key, stream)
+
+
+def drop_out(words, mask, x, out, threshold, key, stream, scale, begin, end):
+    """``keep_mask``, and ``out = x mask scale``; ``mask`` is the memory of ``words`` as bytes."""
+    for start in range(begin, end, DROP_BLOCK):
+        stop = min(end, start + DROP_BLOCK)
+        keep_words(words[start:stop], start, threshold, key, stream)
+        first, last = 4 * start, min(4 * stop, len(x))
+        kept, source, target = mask[first:last], x[first:last], out[first:last]
+        for i in range(len(source)):
+            target[i] = source[i] * T(kept[i]) * scale

@@ -12,15 +12,12 @@ panels of ``width`` columns: (k, j) is at ``((j // width) * depth + k) * width +
 """
 import functools
 
-from .gemm_stubs import call_kernel, multiply_tile, read_number, take_number, turn_square
+from .gemm_stubs import call_kernel, multiply_tile, turn_square
 from .math import tanh
-from .stubs import T
 
 # A call of the product: its address, then its table (a, panels, columns, c, row, at, accumulate).
 CALL_SLOTS = 13
 ROW, AT, ACCUMULATE = 10, 11, 12
-# places of two counters, on cache lines of their own, and of the claims on each step's parts
-TAKEN, DONE, CLAIMS = 0, 16, 32
 
 
 def pack_transposed(weight, panels, width, first, count):
@@ -64,42 +61,53 @@ def pack_panels(lanes):
 
 
 @functools.cache
-def product_kernel(tall, vectors, lanes):
-    """``product(a, panels, columns, c, row, at, accumulate, begin, end)`` for a register tile size.
+def rows_kernel(tall, vectors, lanes):
+    """``rows(a, first, count, panels, panel, left, c, c_at, accumulate)`` for a register tile size.
 
-    ``c[at + i, :columns] (+)= a[row + i] @ B`` for i in [begin, end). Each element is one sum over
-    ascending k whatever the tile, so the result does not depend on how rows are grouped.
+    ``c[c_at:][i, :left] (+)= a[first + i] @ B`` for i < ``count``, where the panel of B starts at
+    ``panel`` and its columns beyond ``left`` are padding. Each element is one sum over ascending k
+    whatever the tile, so the result does not depend on how rows are grouped.
     """
     width = vectors * lanes
     middle = min(4, tall)
 
+    def rows(a, first, count, panels, panel, left, c, c_at, accumulate):
+        depth, c_row = a.shape[1], c.shape[1]
+        i = 0
+        while i < count:
+            a_at, at = (first + i) * depth, c_at + i * c_row
+            if left >= width and i + tall <= count:
+                multiply_tile(a, a_at, depth, 1, panels, panel, width, c, at, c_row, depth,
+                              accumulate, width, tall, vectors, lanes, 0)
+                i += tall
+            elif left >= width and i + middle <= count:
+                multiply_tile(a, a_at, depth, 1, panels, panel, width, c, at, c_row, depth,
+                              accumulate, width, middle, vectors, lanes, 0)
+                i += middle
+            elif i + middle <= count:
+                multiply_tile(a, a_at, depth, 1, panels, panel, width, c, at, c_row, depth,
+                              accumulate, left, middle, vectors, lanes, 1)
+                i += middle
+            else:
+                multiply_tile(a, a_at, depth, 1, panels, panel, width, c, at, c_row, depth,
+                              accumulate, left, 1, vectors, lanes, 1)
+                i += 1
+    return rows
+
+
+@functools.cache
+def product_kernel(tall, vectors, lanes):
+    """``product(a, panels, columns, c, row, at, accumulate, begin, end)`` for a register tile size.
+
+    ``c[at + i, :columns] (+)= a[row + i] @ B`` for i in [begin, end); see ``rows_kernel``.
+    """
+    width = vectors * lanes
+    rows = rows_kernel(tall, vectors, lanes)
+
     def product(a, panels, columns, c, row, at, accumulate, begin, end):
-        depth = a.shape[1]
-        a_row, c_row = a.shape[1], c.shape[1]
-        panel = 0
         for first in range(0, columns, width):
-            left = columns - first
-            i = begin
-            while i < end:
-                a_at = (row + i) * a_row
-                c_at = (at + i) * c_row + first
-                if left >= width and i + tall <= end:
-                    multiply_tile(a, a_at, a_row, 1, panels, panel, width, c, c_at, c_row, depth,
-                                  accumulate, width, tall, vectors, lanes, 0)
-                    i += tall
-                elif left >= width and i + middle <= end:
-                    multiply_tile(a, a_at, a_row, 1, panels, panel, width, c, c_at, c_row, depth,
-                                  accumulate, width, middle, vectors, lanes, 0)
-                    i += middle
-                elif i + middle <= end:
-                    multiply_tile(a, a_at, a_row, 1, panels, panel, width, c, c_at, c_row, depth,
-                                  accumulate, left, middle, vectors, lanes, 1)
-                    i += middle
-                else:
-                    multiply_tile(a, a_at, a_row, 1, panels, panel, width, c, c_at, c_row, depth,
-                                  accumulate, left, 1, vectors, lanes, 1)
-                    i += 1
-            panel += width * depth
+            rows(a, row + begin, end - begin, panels, first * a.shape[1], columns - first, c,
+                 (at + begin) * c.shape[1] + first, accumulate)
     return product
 
 
@@ -115,58 +123,6 @@ def multiply(call, product, row, at, count, accumulate):
 def active_rows(sizes, step, first, block):
     """How many rows of the block that starts at row ``first`` take part in a step."""
     return max(0, min(block, sizes[step] - first))
-
-
-def dot_rows(weight, first, state, target, backwards):
-    """``target[n] += weight[first + n] . state``, four rows at a time.
-
-    Steps take turns in going through the rows forwards and backwards: what a step reads last is
-    in the first-level cache when the next one begins.
-    """
-    count = target.shape[0]
-    fours = count // 4 * 4
-    for number in range(fours // 4):
-        n = 4 * number
-        if backwards != 0:
-            n = fours - 4 - n
-        w0, w1, w2, w3 = (weight[first + n], weight[first + n + 1], weight[first + n + 2],
-                          weight[first + n + 3])
-        s0, s1, s2, s3 = T(0), T(0), T(0), T(0)
-        for k in range(state.shape[0]):
-            s0 += w0[k] * state[k]
-            s1 += w1[k] * state[k]
-            s2 += w2[k] * state[k]
-            s3 += w3[k] * state[k]
-        target[n] += s0
-        target[n + 1] += s1
-        target[n + 2] += s2
-        target[n + 3] += s3
-    for n in range(fours, count):
-        row, total = weight[first + n], T(0)
-        for k in range(state.shape[0]):
-            total += row[k] * state[k]
-        target[n] += total
-
-
-def next_part(counters, parts, steps, last):
-    """Take a part of the next step, wait until it may begin; its number, or -1 after the last.
-
-    A few rows leave nothing to share out but the hidden units. Their parts are taken in the order
-    of steps, and one waits until all parts of the step before are done. Those are in the hands of
-    threads that run already, so this ends however many threads there are. A thread that had part
-    ``last`` (a number as returned; -1 at first) gets the same part of the step if it is free, for
-    its weights are in that core's cache.
-    """
-    ticket = take_number(counters, TAKEN)
-    if ticket >= parts * steps:
-        return -1
-    before = ticket // parts * parts
-    wanted = max(last, 0) % parts
-    while take_number(counters, CLAIMS + before + wanted) != 0:
-        wanted = (wanted + 1) % parts       # as many tickets as parts: one is free
-    while read_number(counters, DONE) < before:
-        pass
-    return before + wanted
 
 
 def is_last(sizes, step, row, reverse):
@@ -242,31 +198,19 @@ def rnn_forward(calls, out, offsets, sizes, hidden, relu, block, reverse, begin,
                 copy_row(out[at + r], hidden[first + r])
 
 
-def rnn_forward_few(counters, weight, out, offsets, sizes, initial, hidden, relu, part, reverse,
-                    begin, end):
-    """``rnn_forward`` for a few rows: threads share the hidden units, ``part`` at a time."""
-    size, steps = hidden.shape[1], sizes.shape[0]
-    parts = (size + part - 1) // part
-    for _ in range(begin, end):
-        ticket = next_part(counters, parts, steps, -1)
-        while ticket >= 0:
-            step = ticket // parts
-            first = (ticket - step * parts) * part
-            last = min(size, first + part)
-            step = steps - 1 - step if reverse != 0 else step
-            for r in range(sizes[step]):
-                new = out[offsets[step] + r, first:last]
-                at = row_before(offsets, sizes, step, r, reverse)
-                old = out[at] if at >= 0 else initial[r]
-                dot_rows(weight, first, old, new, step & 1)
-                if relu != 0:
-                    relu_row(new)
-                else:
-                    tanh_row(new)
-                if is_last(sizes, step, r, reverse):
-                    copy_row(new, hidden[r, first:last])
-            take_number(counters, DONE)
-            ticket = next_part(counters, parts, steps, ticket)
+def tanh_units(sums, units, first, values, bias, memory, kept, old, new):
+    """``new = tanh(values + sums)``, as ``recurrent_few`` asks for it; no gate but itself."""
+    piece = values[first:first + new.shape[0]]
+    for j in range(new.shape[0]):
+        new[j] = tanh(piece[j] + sums[j])
+
+
+def relu_units(sums, units, first, values, bias, memory, kept, old, new):
+    """``new = max(values + sums, 0)``; NaN stays."""
+    piece = values[first:first + new.shape[0]]
+    for j in range(new.shape[0]):
+        value = piece[j] + sums[j]
+        new[j] = 0.0 if value < 0.0 else value
 
 
 def rnn_gradient_row(out, grad, state, relu, result):

@@ -48,6 +48,17 @@ class typed:
         return chosen(first, *rest)
 
 
+class specialised:
+    """``function`` built for compute type ``code``, whatever the kernel that calls it has as its
+    own: ``T`` and literals in it take ``code``. ``reassoc`` lets its sums be reordered."""
+
+    def __init__(self, function, code, reassoc=False):
+        self.function, self.code, self.reassoc = function, code, reassoc
+
+    def __call__(self, *arguments):
+        return self.function(*arguments)
+
+
 def _cast_bits(value, source, target):
     return struct.unpack(target, struct.pack(source, value))[0]
 
@@ -170,3 +181,28 @@ def table_vector(table, slot, offset, length, stride, kind):
     raw = (ctypes.c_char * (((length - 1) * step + 1) * base.itemsize)).from_address(
         table[slot] + offset * base.itemsize)
     return np.frombuffer(raw, base)[::step]
+
+
+@stub
+def table_pointer(table, slot, offset, kind):
+    """The address in ``table[slot]``, ``offset`` elements of ``kind`` on."""
+    base = np.dtype({"h2": "u2", "g2": "u2", "b1": "?"}.get(kind, kind))
+    return table[slot] + offset * base.itemsize, base
+
+
+@stub
+def load_at(pointer, index, tag):
+    """Element ``index`` behind ``pointer``; ``tag`` says what it may overlap."""
+    import ctypes
+    address, base = pointer
+    raw = (ctypes.c_char * base.itemsize).from_address(address + index * base.itemsize)
+    return np.frombuffer(raw, base)[0]
+
+
+@stub
+def store_at(pointer, index, value, tag):
+    """Write ``value`` to element ``index`` behind ``pointer``."""
+    import ctypes
+    address, base = pointer
+    raw = (ctypes.c_char * base.itemsize).from_address(address + index * base.itemsize)
+    np.frombuffer(raw, base)[0] = value

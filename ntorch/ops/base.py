@@ -3,11 +3,13 @@
 ``Tensor`` itself, with its methods, stands on a higher floor and is bound here when it is defined:
 the table makes tensors without knowing their methods.
 """
+import ctypes
 import gc
 import operator
 
-from ..runtime import dtypes
+from ..runtime import dtypes, recording
 from ..runtime.device import CPU, check_available
+from ..runtime.recording import touch
 from ..runtime.storage import Storage, on_move
 
 
@@ -80,6 +82,11 @@ def bind(cls):
 _class = TensorBase
 
 
+def tensor_class():
+    """The class of the tensors that the table creates."""
+    return _class
+
+
 _forms = {}         # shape -> row-major strides, for shapes met before
 _MOST_FORMS = 1 << 14
 
@@ -129,6 +136,39 @@ def make(storage, dtype, shape, strides, offset, new=object.__new__):
     self._offset = offset
     self._address = storage.address + offset * dtype.itemsize
     return self
+
+
+def memory_of(tensor):
+    """The real address of ``tensor``'s first element, for Python that reads or writes there itself.
+
+    While a program is recorded (``runtime/recording.py``), what the tensor waits for is run first.
+    """
+    return touch(tensor) if recording.active else tensor._address
+
+
+def slot_of(tensor):
+    """What a launch's slot holds for ``tensor``: its address, or what a recorder puts for it."""
+    recorder = recording.current() if recording.active else None
+    return tensor._address if recorder is None else recorder.fake_address(tensor)
+
+
+def zero_bytes(address, nbytes):
+    """Set memory to zero; a program that is being recorded does it at every run."""
+    recorder = recording.current() if recording.active else None
+    if recorder is None:
+        ctypes.memset(address, 0, nbytes)
+    else:
+        recorder.zero(address, nbytes)
+
+
+def _follow_all(stores):
+    """``_follow`` for several storages, in one walk over the objects of the process."""
+    wanted = {id(store) for store in stores}
+    for referrer in gc.get_referrers(*stores):
+        state = referrer if type(referrer) is dict else getattr(referrer, "__dict__", {})
+        store = state.get("_storage")
+        if id(store) in wanted and "_offset" in state:
+            state["_address"] = store.address + state["_offset"] * state["dtype"].itemsize
 
 
 def _follow(store):

@@ -4,6 +4,7 @@ Tensors are seen as planes (sample and channel) by positions. A statistic belong
 planes: for batch norm those of one channel, for group norm some channels of one sample.
 """
 from ..kernels import norm as kernels
+from ..runtime import recording
 from .base import empty, make, product
 from .registry import ops
 from .structured import as_dtype, contiguous, run
@@ -90,6 +91,8 @@ def moments(x, layout, eps):
 
 def normalize(x, weight, bias, mean, rstd, layout):
     """``(x - mean) * rstd * weight + bias`` in a new tensor."""
+    if recording.active and recording.current() is not None:
+        return _normalize_pointwise(x, weight, bias, mean, rstd, layout)
     out = empty(x._shape, x.dtype, x._storage.device)
     planes = (layout.planes, layout.size)
     run(kernels.normalize_planes,
@@ -97,6 +100,25 @@ def normalize(x, weight, bias, mean, rstd, layout):
          ("C", mean), ("C", rstd), ("C", reshaped(out, planes)), ("i", layout.per_group),
          ("i", layout.channels)], n=layout.planes, grain=grain(layout.size))
     return out
+
+
+def _normalize_pointwise(x, weight, bias, mean, rstd, layout):
+    """``normalize`` in pointwise ops, which a recorded program computes together with what stands
+    around them: in the epilogue of a convolution, or in the loop of the activation behind it."""
+    if layout.of_batch:
+        shape, of_group = (layout.batch, layout.channels, layout.size), (layout.channels, 1)
+        of_channel = of_group
+    else:
+        groups = layout.channels // layout.count
+        shape = (layout.batch, groups, layout.count, layout.size)
+        of_group, of_channel = (layout.batch, groups, 1, 1), (groups, layout.count, 1)
+    scale = reshaped(rstd, of_group)
+    if weight is not None:
+        scale = ops.mul(scale, reshaped(parameter(weight, x), of_channel))
+    out = ops.mul(ops.sub(reshaped(x, shape), reshaped(mean, of_group)), scale)
+    if bias is not None:
+        out = ops.add(out, reshaped(parameter(bias, x), of_channel))
+    return reshaped(out, x._shape)
 
 
 def gradients(g, x, weight, mean, rstd, layout):
@@ -129,6 +151,8 @@ def gradients(g, x, weight, mean, rstd, layout):
 def inverse_deviation(var, like, eps):
     """``1 / sqrt(var + eps)`` as a row in the type of ``like``."""
     var = parameter(var, like)
+    if recording.active and recording.current() is not None:
+        return ops.rsqrt(ops.add(var, eps))
     rstd = empty(var._shape, like.dtype, like._storage.device)
     run(kernels.inverse_deviation, [("C", var), ("T", eps), ("C", rstd)], n=var._shape[0],
         grain=CHANNELS)

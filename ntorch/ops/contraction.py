@@ -8,12 +8,13 @@ import typing
 import weakref
 
 from ..kernels import gemm_pack, gemm_small, half
-from ..runtime import build, dtypes, launch
+from ..runtime import build, dtypes, launch, recording
 from ..runtime.device import META
 from ..runtime.storage import Storage
 from .base import Size, checked_nbytes, contiguous_strides, empty, make, product
 from .contraction_plan import (
     Epilogue,
+    Form,
     Packed,
     Source,
     ceil_div,
@@ -128,10 +129,10 @@ def source(address, layout, side, code, T):
 def epilogue(out, batch, m, n, code, T, c_address=0, c=NOTHING, alpha=1.0, beta=0.0):
     """The ``Epilogue`` ``out = alpha * sums + beta * c``; ``out`` is contiguous (batch, m, n)."""
     if alpha == 1.0 and beta == 0.0:
-        return Epilogue(_store(code, T, False), (out, batch, m, n))
+        return Epilogue(_store(code, T, False), (out, batch, m, n), Form("plain", code, T))
     return Epilogue(_store(code, T, True),
                     (out, batch, m, n, c_address, *c.spot, c.row, c.col, build.double_bits(alpha),
-                     build.double_bits(beta)))
+                     build.double_bits(beta)), Form("affine", code, T))
 
 
 _FLAT, _SPOT = "{}:1C", ("i", "i", "i")
@@ -352,16 +353,19 @@ def prepack_tensor(tensor, side="b"):
     """The packed form of a matrix ``(k, n)`` (or ``(m, k)`` for side "a"), kept for its storage.
 
     Packing is done again when the storage has been written to (its version counter moved). For
-    weights that serve many products.
+    weights that serve many products. While recording nothing is kept and nothing packed: this gives
+    the ``Source``.
     """
     key = (side, tensor._offset, tensor._shape, tensor._strides, tensor.dtype, target())
+    T = tensor.dtype.compute
+    lines, depth = tensor._shape if side == "a" else tensor._shape[::-1]
+    layout = matrix(tensor._shape, tensor._strides, tensor._shape)
+    if recording.active and recording.current() is not None:
+        return source(tensor._address, layout, side, tensor.dtype.code, T)
     known = _prepacked.setdefault(tensor._storage, {})
     found = known.get(key)
     if found is not None and found[0] == tensor._storage.version:
         return found[1]
-    T = tensor.dtype.compute
-    lines, depth = tensor._shape if side == "a" else tensor._shape[::-1]
-    layout = matrix(tensor._shape, tensor._strides, tensor._shape)
     packed = prepack(side, source(tensor._address, layout, side, tensor.dtype.code, T), 1, lines,
                      depth, T)
     known[key] = tensor._storage.version, packed

@@ -6,13 +6,14 @@ knows addresses and sizes, not tensors.
 """
 import ctypes
 import functools
-import os
+import operator
 import typing
 
 from ..kernels import gemm
-from ..runtime import build, cpu, launch, memory, pool
+from ..runtime import build, launch, memory, pool, recording
+from .contraction_frame import COUNTERS, WORD, ceil_div, driver_slots, frame, frame_words
+from .contraction_tiles import TILES, Tile, set_tiles, target, tile
 
-WORD = 8
 SHARED_LIMIT = 256 << 20        # an operand larger than this, packed, is packed block by block
 BLOCK_BYTES = 160 << 10         # what a task keeps of A: a part of the second-level cache
 TILE_BYTES = 320 << 10          # what a task keeps of unfinished sums
@@ -22,71 +23,11 @@ TASK_FLOPS = 2_000_000          # a task is at least some twenty microseconds of
 RELEASE_FLOPS = 1_000_000       # from here on a serial product lets other Python threads run
 
 
-class Tile(typing.NamedTuple):
-    """A register tile: ``rows`` x (``vectors`` x ``lanes``), and how small products are tiled."""
-    rows: int
-    vectors: int
-    lanes: int
-    small_rows: int
-    masked: int         # whether the target has masked vector loads and stores
-
-    @property
-    def width(self):
-        """Columns of the tile, which is the width of B's panels."""
-        return self.vectors * self.lanes
-
-
-TILES = {
-    "avx512": {"f4": Tile(12, 2, 16, 8, 1), "f8": Tile(12, 2, 8, 8, 1)},
-    "avx2": {"f4": Tile(6, 2, 8, 6, 1), "f8": Tile(6, 2, 4, 6, 1)},
-    "neon": {"f4": Tile(8, 3, 4, 8, 0), "f8": Tile(8, 3, 2, 8, 0)},
-    "portable": {"f4": Tile(4, 2, 4, 4, 0), "f8": Tile(4, 2, 2, 4, 0)},
-}
 K_BLOCK = 256
 ITEM_BYTES = {"f4": 4, "f8": 8}
-_COUNTERS = 512                 # bytes: three counters, 128 bytes apart
 _NO_PRODUCT, _NO_PACK, _NO_STORE = ((0,) * count for count in (
     gemm.PRODUCT_SLOTS, gemm.PACK_SLOTS, gemm.STORE_SLOTS))
 _PACK_TABLE = launch.packer(7)
-
-
-def default_target():
-    """The key in ``TILES`` for this processor; ``NTORCH_GEMM_TARGET`` chooses another."""
-    asked = os.environ.get("NTORCH_GEMM_TARGET")
-    if asked:
-        if asked not in TILES:
-            raise ValueError(f"NTORCH_GEMM_TARGET={asked}: expected one of {', '.join(TILES)}")
-        return asked
-    if cpu.arch() == "aarch64":
-        return "neon"
-    if cpu.arch() == "x86_64":
-        return {512: "avx512", 256: "avx2"}.get(cpu.vector_bits(), "portable")
-    return "portable"
-
-
-class _Target:
-    name = None
-
-
-def target():
-    """The target in use: a key of ``TILES``."""
-    if _Target.name is None:
-        _Target.name = default_target()
-    return _Target.name
-
-
-def set_tiles(name):
-    """Use the tiles of ``name`` from now on (None: what fits this processor).
-
-    ``contraction.set_target`` is the one to call: it forgets what was prepared for other tiles."""
-    if name is not None and name not in TILES:
-        raise ValueError(f"set_target: expected one of {', '.join(TILES)}, got {name!r}")
-    _Target.name = name
-
-
-def tile(T):
-    """The register tile for compute type ``T`` (``"f4"`` or ``"f8"``)."""
-    return TILES[target()][T]
 
 
 @functools.cache
@@ -108,10 +49,23 @@ class Source(typing.NamedTuple):
     repeated: bool = False
 
 
+class Form(typing.NamedTuple):
+    """What an epilogue does, for whoever puts another in its place (``jit/epilogue.py``).
+
+    ``kind`` names the kernel, and with it what its own slots mean: ``plain`` and ``affine``
+    (``gemm_pack.store_kernel``, ``store_affine_kernel``), ``grid``, ``phase`` and ``weight`` (the
+    epilogues of ``kernels/conv.py``). ``code`` is the type of the result, ``T`` that of the sums.
+    """
+    kind: str
+    code: str
+    T: str
+
+
 class Epilogue(typing.NamedTuple):
     """What takes the sums away: a kernel and the slots of its own parameters."""
     kernel: typing.Any
     slots: tuple
+    form: typing.Any = None
 
 
 class Packed:
@@ -128,11 +82,6 @@ class Packed:
     def __del__(self, free=memory.free):
         if self._block is not None:
             free(self._block)
-
-
-def ceil_div(a, b):
-    """``a / b`` rounded up."""
-    return -(-a // b)
 
 
 def k_block(k):
@@ -170,7 +119,20 @@ def _cut(m_panels, n_panels, shape, kc, k, batch, item, threads):
             m_blocks += 1
         else:
             break
-    return m_blocks, n_blocks
+    return _even(m_blocks, m_panels, n_blocks * batch, work, threads), n_blocks
+
+
+def _even(m_blocks, m_panels, times, work, threads):
+    """``m_blocks`` or a few more, so that lanes with the same number of tasks end together; each
+    block of rows makes ``times`` tasks."""
+    if threads < 2:
+        return m_blocks
+    most = min(m_panels, m_blocks + threads, int(work / TASK_FLOPS) // times)
+
+    def longest(blocks):
+        return ceil_div(blocks * times, threads) * ceil_div(m_panels, blocks)
+    best = min(range(m_blocks, max(m_blocks, most) + 1), key=longest)
+    return best if longest(best) < 0.97 * longest(m_blocks) else m_blocks
 
 
 class Shape(typing.NamedTuple):
@@ -253,42 +215,46 @@ def _whole(shape):
     return _layout_of(shape, 1, 1, NO_FILL, NO_FILL, (False, False), 1)
 
 
+_address = operator.attrgetter("address")
+
+
+def _itself(kernel):
+    return kernel
+
+
 def _words(lay, a, b, epilogue):
     """The plan of a layout with its kernels and their parameters; addresses of B and of the scratch
-    memory are still to be put in."""
+    memory are still to be put in. While recording, the kernels themselves stand for their addresses
+    (but for the product's): a program that replaces one never has to build it."""
+    recorded = recording.active and recording.current() is not None
+    address = _itself if recorded else _address
     words = [*lay.header, *_NO_PRODUCT, *_NO_PACK, *a.slots, *_NO_PACK, *b.slots, *_NO_STORE,
              *epilogue.slots]
     if type(a) is Packed:
         words[gemm.A_BASE], words[gemm.A_BATCH] = a.address, a.batch_bytes
     else:
-        words[gemm.PACK_A] = a.packer.address
+        words[gemm.PACK_A] = address(a.packer)
     if type(b) is Packed:
         words[gemm.B_BASE], words[gemm.B_BATCH] = b.address, b.batch_bytes
     else:
-        words[gemm.PACK_B] = b.packer.address
-    words[gemm.STORE] = epilogue.kernel.address
+        words[gemm.PACK_B] = address(b.packer)
+    words[gemm.STORE] = address(epilogue.kernel)
     return words
 
 
-def _run(words, lanes, lane_bytes, a_bytes, b_bytes, flops):
+def _run(words, lay, kernel=None):
     """Give a plan its memory and run it."""
-    n_words = len(words)
-    plans = _COUNTERS + ceil_div(n_words * (lanes + 1) * WORD, 64) * 64
-    address, block = memory.allocate(plans + a_bytes + b_bytes + lanes * lane_bytes)
+    n_words, lanes = len(words), lay.lanes
+    places = frame(lay, n_words)
+    address, block = memory.allocate(places.nbytes)
     try:
-        if a_bytes:
-            words[gemm.A_BASE] = address + plans
-        if b_bytes:
-            words[gemm.B_BASE] = address + plans + a_bytes
-        words[gemm.SCRATCH] = address + plans + a_bytes + b_bytes
-        ctypes.memset(address, 0, _COUNTERS)
-        text = launch.packer(n_words)(*words)
-        ctypes.memmove(address + _COUNTERS, text, n_words * WORD)
-        table = _PACK_TABLE(address + _COUNTERS, n_words, address + _COUNTERS + n_words * WORD,
-        lanes,
-                            n_words, address, _COUNTERS // WORD)
-        kernel = _driver()
-        if lanes == 1 and flops > RELEASE_FLOPS:
+        for slot, offset in frame_words(lay, places).items():
+            words[slot] = address + offset
+        ctypes.memset(address, 0, COUNTERS)
+        ctypes.memmove(address + COUNTERS, launch.packer(n_words)(*words), n_words * WORD)
+        table = _PACK_TABLE(*driver_slots(address, n_words, lanes))
+        kernel = kernel or _driver()
+        if lanes == 1 and lay.flops > RELEASE_FLOPS:
             kernel.call_released(table, 0, 1)
         else:
             launch.run_table(kernel, table, lanes, 1)
@@ -297,7 +263,12 @@ def _run(words, lanes, lane_bytes, a_bytes, b_bytes, flops):
 
 
 def prepack(side, source, batch, lines, k, T):
-    """Pack an operand whole: side "a", whose ``lines`` are rows, or "b", whose are columns."""
+    """Pack an operand whole: side "a", whose ``lines`` are rows, or "b", whose are columns.
+
+    While recording this gives ``source`` itself: a program packs when it runs, in its own memory.
+    """
+    if recording.active and recording.current() is not None:
+        return source
     shape = tile(T)
     width = shape.rows if side == "a" else shape.width
     item = ITEM_BYTES[T]
@@ -317,7 +288,7 @@ def prepack(side, source, batch, lines, k, T):
         words[slot] = value
     flops = batches * size      # packing an element costs about what a few operations do
     lanes = 1 if flops < TASK_FLOPS else min(batches * blocks, pool.get_num_threads())
-    _run(words, lanes, 0, 0, 0, flops)
+    _run(words, Layout((), lanes, 0, 0, 0, flops))
     return packed
 
 
@@ -349,7 +320,16 @@ def contract(m, n, k, a, b, epilogue, *, batch=1, T="f4"):
         return
     repeated = type(a) is Source and a.repeated, type(b) is Source and b.repeated
     lay = layout(_shape(m, n, k, a, b, epilogue, batch, T), repeated, pool.get_num_threads())
-    _run(_words(lay, a, b, epilogue), *lay[1:])
+    launch_plan(_driver(), _words(lay, a, b, epilogue), lay, epilogue.form)
+
+
+def launch_plan(kernel, words, lay, form):
+    """Run a plan by the kernel that works through it, or record it; its epilogue is of ``form``."""
+    recorder = recording.current() if recording.active else None
+    if recorder is None:
+        _run(words, lay, kernel)
+    else:
+        recorder.contract(kernel, words, lay, form)
 
 
 def plan(m, n, k, a, b, epilogue, *, batch=1, T="f4"):
@@ -374,3 +354,7 @@ def place(words, scratch):
     if not words[gemm.B_SHARED]:
         words[gemm.B_BASE] += scratch
     return words
+
+
+__all__ = ["TILES", "Epilogue", "Form", "Packed", "Source", "ceil_div", "contract", "k_block",
+           "place", "plan", "prepack", "set_tiles", "target", "tile"]

@@ -9,11 +9,13 @@ import typing
 import numpy as np
 
 from ..kernels import conv, gemm_pack
-from ..runtime import build, memory
+from ..runtime import build, memory, recording
 from ..runtime.device import META
 from ..runtime.storage import Storage
+from . import winograd
 from .base import Size, empty, make, numel, product, reshaped
-from .contraction_plan import Epilogue, Source, contract, prepack, tile
+from .contraction_plan import Epilogue, Form, Source, contract, prepack, tile
+from .host_tables import int_table
 from .structured import as_dtype, compute_dtype, contiguous, run, zeros
 
 
@@ -63,16 +65,25 @@ class Geometry(typing.NamedTuple):
 
 
 class Table:
-    """int64 numbers in memory of the pool, for kernels to read."""
+    """int64 numbers for kernels to read."""
 
     def __init__(self, numbers):
         self.array = np.ascontiguousarray(numbers, dtype=np.int64)
-        self.address = self.array.ctypes.data
+        self._tensor = None
+
+    @property
+    def tensor(self):
+        """The numbers as a tensor: one that is kept, or while recording one of the recording's."""
+        if recording.active and recording.current() is not None:
+            return int_table(self.array)
+        if self._tensor is None:
+            self._tensor = int_table(self.array)
+        return self._tensor
 
     @property
     def slots(self):
         """Slots of an ``i8:1C`` parameter."""
-        return self.address, len(self.array)
+        return self.tensor._address, len(self.array)
 
 
 @functools.lru_cache(maxsize=512)
@@ -155,8 +166,7 @@ def _weights(weight, groups, rows, depth, T, batch):
 
 
 def forward(x, weight, bias, geometry, groups):
-    """``out[n, o] = bias[o] + sum_{c, tap} weight[o, c, tap] * x[n, c, position * stride +
-    tap]``."""
+    """``out[n, o] = bias[o] + sum_{c, tap} weight[o, c, tap] x[n, c, position * stride + tap]``."""
     n, channels = x._shape[:2]
     filters = weight._shape[0]
     out = empty((n, filters, *geometry.grid), x.dtype, x.device)
@@ -166,24 +176,33 @@ def forward(x, weight, bias, geometry, groups):
     x, weight = contiguous(as_dtype(x, work)), contiguous(as_dtype(weight, work))
     bias = None if bias is None else contiguous(as_dtype(bias, work))
     target = out if out.dtype is work else empty(out._shape, work)
-    spread = spread_image(x, geometry)
     per_group, rows = channels // groups, filters // groups
+    sizes = winograd.sizes_of(geometry, n, channels, filters, groups, work)
+    spread = None if sizes else spread_image(x, geometry)
     if per_group == 1 and groups > 1:
-        _depthwise(spread, weight, bias, tap_offsets(geometry, 1), target, filters // channels,
-                   geometry.spread, (1, 1, 1), (0, 0, 0))
+        _depthwise(spread, weight, bias, tap_offsets(geometry, 1), target, rows, geometry.spread,
+                   (1, 1, 1), (0, 0, 0))
+    elif sizes:
+        winograd.convolve(x._address, weight, False, sizes, geometry.spread[2],
+                          _grid_store(target, bias, n, 1, geometry))
     else:
         T, depth = work.code, per_group * product(geometry.kernel)
         image = product(geometry.spread) * geometry.phases
-        source = Source(_pack_taps(T),
-                        (*_flat(spread), *tap_offsets(geometry, per_group).slots, groups,
-                                        channels * image, per_group * image))
-        store = Epilogue(_store(conv.store_grid, T, 3), (
-            target._address, n * groups, rows, *geometry.grid, *_bias_slots(bias), groups,
-            geometry.spread[2], geometry.spread[1]))
+        source = Source(_pack_taps(T), (
+            *_flat(spread), *tap_offsets(geometry, per_group).slots, groups, channels * image,
+            per_group * image))
         contract(rows, geometry.positions, depth,
-                 _weights(weight, groups, rows, depth, T, n * groups),
-                 source, store, batch=n * groups, T=T)
+                 _weights(weight, groups, rows, depth, T, n * groups), source,
+                 _grid_store(target, bias, n, groups, geometry), batch=n * groups, T=T)
     return target if target is out else as_dtype(target, out.dtype)
+
+
+def _grid_store(target, bias, n, groups, geometry):
+    """The epilogue of a product over the positions of a spread image, to ``target``."""
+    T = target.dtype.code
+    return Epilogue(_store(conv.store_grid, T, 3), (
+        target._address, n * groups, target._shape[1] // groups, *geometry.grid,
+        *_bias_slots(bias), groups, geometry.spread[2], geometry.spread[1]), Form("grid", T, T))
 
 
 def _empty_array(dtype):
@@ -195,19 +214,12 @@ def _depthwise(spread, weight, bias, offsets, out, multiplier, grid, stride, shi
     n, filters = out._shape[:2]
     planes = n * filters // multiplier
     source = reshaped(spread, (planes, numel(spread) // planes))
-    table = make(Storage.borrow(offsets.address, len(offsets.array) * 8, offsets),
-                 _int64(), Size((len(offsets.array),)), (1,), 0)
     run(conv.depthwise, [
         ("C", source), ("C", reshaped(weight, (filters, numel(weight) // filters))),
-        ("C", bias if bias is not None else _empty_array(out.dtype)), ("C", table),
+        ("C", bias if bias is not None else _empty_array(out.dtype)), ("C", offsets.tensor),
         ("C", reshaped(out, (n * filters, *out._shape[2:]))), ("i", multiplier), ("i", grid[2]),
         ("i", grid[1]), *(("i", s) for s in stride), *(("i", s) for s in shift)],
         n * filters, max(1, 16384 // max(product(out._shape[2:]), 1)))
-
-
-def _int64():
-    from ..runtime import dtypes
-    return dtypes.int64
 
 
 def _phase_plan(geometry):
@@ -219,8 +231,7 @@ def _phase_plan(geometry):
 
 
 def input_gradient(grad, weight, bias, geometry, groups):
-    """``out[n, c] = bias[c] + sum_{o, tap} weight[o, c, tap] * grad[n, o, (position - tap) /
-    stride]``.
+    """``out[n, c] = bias[c] + sum_{o, tap} weight[o, c, tap] grad[n, o, (p - tap) / stride]``.
 
     The gradient of ``forward`` in its image, and transposed convolution. Each phase of the stride
     is a convolution of its own with the taps that reach it.
@@ -237,9 +248,24 @@ def input_gradient(grad, weight, bias, geometry, groups):
     target = out if out.dtype is work else empty(out._shape, work)
     if len(_phase_plan(geometry)) < geometry.phases or not numel(grad):
         _fill_bias(target, bias)
-    if numel(grad):
+    adjoint = _adjoint(geometry)
+    sizes = adjoint and winograd.sizes_of(adjoint, n, filters, channels, groups, work)
+    if sizes:
+        winograd.convolve(grad._address, weight, True, sizes, adjoint.spread[2],
+                          _grid_store(target, bias, n, 1, adjoint))
+    elif numel(grad):
         _run_phases(grad, weight, bias, target, geometry, groups, n)
     return target if target is out else as_dtype(target, out.dtype)
+
+
+def _adjoint(geometry):
+    """The convolution at stride 1 whose filters, turned around, make the adjoint of this one; None
+    if there is none."""
+    reach = tuple((k - 1) * d for k, d in zip(geometry.kernel, geometry.dilation, strict=True))
+    if geometry.phases != 1 or any(p > r for p, r in zip(geometry.padding, reach, strict=True)):
+        return None
+    padding = tuple(r - p for r, p in zip(reach, geometry.padding, strict=True))
+    return geometry._replace(padding=padding, image=geometry.grid, grid=geometry.image)
 
 
 def _fill_bias(target, bias):
@@ -250,8 +276,7 @@ def _fill_bias(target, bias):
 
 
 def _run_phases(grad, weight, bias, target, geometry, groups, n):
-    """One product for each phase of the stride, over the grad padded so that every tap is
-    inside."""
+    """A product for each phase of the stride, over the grad padded so that every tap is inside."""
     reach = [max(shift[d] for _, _, shift, _ in geometry.taps()) for d in range(3)]
     # positions of a phase: enough to cover the image
     size = [max(0, -(-(i + p) // s)) for i, p, s in zip(
@@ -271,8 +296,7 @@ def _run_phases(grad, weight, bias, target, geometry, groups, n):
         if filters == 1 and groups > 1 and per_group == 1:
             chosen = _columns(weight, [tap for tap, _ in members])
             _depthwise(spread, chosen, bias, Table(start), target, 1, padded.spread,
-                       geometry.stride,
-                       shift)
+                       geometry.stride, shift)
             continue
         depth = filters * len(start)
         offsets = Table([o * plane + s for o in range(filters) for s in start])
@@ -282,8 +306,7 @@ def _run_phases(grad, weight, bias, target, geometry, groups, n):
                                         filters * groups * plane, filters * plane))
         store = Epilogue(_store(conv.store_phase, T, 9), (
             target._address, n * groups, per_group, *geometry.image, *_bias_slots(bias), groups,
-            width,
-            rows, *geometry.stride, *shift))
+            width, rows, *geometry.stride, *shift), Form("phase", T, T))
         contract(per_group, positions, depth, a, source, store, batch=n * groups, T=T)
 
 
@@ -312,7 +335,6 @@ def weight_gradient(x, grad, geometry, groups):
     tap]``."""
     n, channels = x._shape[:2]
     filters, per_group = grad._shape[1], channels // groups
-    taps = product(geometry.kernel)
     out = empty((filters, per_group, *geometry.kernel), grad.dtype, grad.device)
     if out._storage.device is META or not numel(out):
         return out
@@ -321,18 +343,29 @@ def weight_gradient(x, grad, geometry, groups):
         return zeros(out._shape, out.dtype)
     x, grad = contiguous(as_dtype(x, work)), contiguous(as_dtype(grad, work))
     target = out if out.dtype is work else empty(out._shape, work)
+    sizes = winograd.sizes_of(geometry, n, channels, filters, groups, work)
+    if sizes and winograd.part_bytes(sizes) <= winograd.MOST_PART_BYTES:
+        winograd.weight_gradient(x._address, grad._address, target._address, sizes)
+    else:
+        _weight_product(x, grad, target, geometry, groups)
+    return target if target is out else as_dtype(target, out.dtype)
+
+
+def _weight_product(x, grad, target, geometry, groups):
+    """``weight_gradient`` of row-major operands as one matrix product over all positions."""
+    n, channels = x._shape[:2]
+    filters, per_group = grad._shape[1], channels // groups
+    taps = product(geometry.kernel)
     spread = spread_image(x, geometry)
     laid = _virtual(grad, geometry)
     run_length = laid._shape[2]
-    T, rows = work.code, filters // groups
+    T, rows = grad.dtype.code, filters // groups
     image = numel(spread) // (n * channels)
     if per_group == 1 and groups > 1:
-        offsets = tap_offsets(geometry, 1)
-        table = make(Storage.borrow(offsets.address, taps * 8, offsets), _int64(), Size((taps,)),
-                     (1,), 0)
         run(conv.depthwise_weight, [
             ("C", reshaped(spread, (n * channels, image))),
-            ("C", reshaped(laid, (n * filters, run_length))), ("C", table),
+            ("C", reshaped(laid, (n * filters, run_length))),
+            ("C", tap_offsets(geometry, 1).tensor),
             ("C", reshaped(target, (filters, taps))), ("i", n), ("i", filters // channels)],
             filters, 1, reassoc=True)
     else:
@@ -343,14 +376,12 @@ def weight_gradient(x, grad, geometry, groups):
             *_flat(spread), *line_offsets(geometry, per_group).slots, run_length, channels * image,
             per_group * image))
         store = Epilogue(_store(conv.store_weight, T, 0, rank=4), (
-            target._address, groups, rows, per_group, taps))
+            target._address, groups, rows, per_group, taps), Form("weight", T, T))
         contract(rows, per_group * taps, n * run_length, a, b, store, batch=groups, T=T)
-    return target if target is out else as_dtype(target, out.dtype)
 
 
 def _virtual(grad, geometry):
-    """``grad`` laid out over virtual positions, zero where there is no output: (N, O,
-    positions)."""
+    """``grad`` over virtual positions, zero where there is no output: (N, O, positions)."""
     n, filters = grad._shape[:2]
     if geometry.spread[1:] == geometry.grid[1:]:
         return reshaped(grad, (n, filters, product(geometry.grid)))

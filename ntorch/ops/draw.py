@@ -8,10 +8,10 @@ draw.
 import numpy as np
 
 from ..kernels import random as kernels
-from ..runtime import dtypes
+from ..runtime import dtypes, recording
 from ..runtime.device import META
 from ..runtime.storage import array_view
-from .base import empty, is_contiguous, make, numel, product, reshaped
+from .base import contiguous_strides, empty, is_contiguous, make, numel, product, reshaped
 from .registry import ops
 from .structured import run
 
@@ -50,18 +50,37 @@ def memory_order_like(tensor, like):
 def fill(tensor, dtype, draw):
     """Write ``draw(vector)`` to ``tensor``: ``vector`` is a flat one of ``dtype``, drawn in order.
 
-    A contiguous tensor of that dtype is written in place; others get a converted copy.
+    A contiguous tensor of that dtype is written in place; others get a converted copy. While a
+    program is recorded, so does every tensor: see ``drawn``.
     """
     n = numel(tensor)
     if tensor._storage.device is META or n == 0:
         return tensor
     ordered = memory_order(tensor)
-    direct = tensor.dtype is dtype and is_contiguous(ordered._shape, ordered._strides)
-    vector = flat(ordered) if direct else empty((n,), dtype)
-    draw(vector)
+    direct = (tensor.dtype is dtype and is_contiguous(ordered._shape, ordered._strides)
+              and _recorder() is None)
+    vector = drawn(flat(ordered) if direct else empty((n,), dtype), draw)
     if not direct:
         ops.copy_(ordered, reshaped(vector, ordered._shape))
     return tensor
+
+
+def _recorder():
+    return recording.current() if recording.active else None
+
+
+def drawn(vector, draw):
+    """``draw(vector)``, which fills a flat tensor that is nobody else's; returns the vector.
+
+    While a program is recorded the drawing is left to its runs, so that each has fresh numbers,
+    drawn in the order in which the program was written.
+    """
+    recorder = _recorder()
+    if recorder is None:
+        draw(vector)
+    else:
+        recorder.host_fill("random", vector, draw)
+    return vector
 
 
 def _chunks(vector, words_each, generator):
@@ -181,10 +200,33 @@ def permutation(vector, generator):
 
 
 def keep_mask(shape, keep, generator):
-    """A bool tensor, true with probability ``keep``: Philox, keyed by the generator's next word."""
-    groups = (product(shape) + 3) // 4
-    buffer = empty((groups, 4), dtypes.bool_)
-    key = _signed(generator.random64())
-    run(kernels.keep_mask, [("C", buffer), ("i", round(keep * 2 ** 32)), ("i", key), ("i", 0)],
-        groups, GRAIN // 16)
-    return reshaped(buffer, shape)
+    """A bool tensor, true with probability ``keep``: Philox, keyed by the generator's next word.
+
+    A recorded program asks for the key at every run.
+    """
+    words, mask = _mask_memory(shape)
+    recorder = _recorder()
+
+    def word():
+        return _signed(generator.random64())
+    key = word() if recorder is None else recorder.dynamic(word)
+    run(kernels.keep_mask, [("C", words), ("i", round(keep * 2 ** 32)), ("i", key), ("i", 0)],
+        words._shape[0], GRAIN // 4)
+    return mask
+
+
+def _mask_memory(shape):
+    """``(words, mask)``: a row of int32 and, in its memory, bools of ``shape``."""
+    words = empty(((product(shape) + 3) // 4,), dtypes.int32)
+    return words, make(words._storage, dtypes.bool_, shape, contiguous_strides(shape), 0)
+
+
+def drop_out(x, keep, scale, generator):
+    """``(x mask scale, mask)`` for a contiguous ``x``, with the mask of ``keep_mask``."""
+    words, mask = _mask_memory(x._shape)
+    out = empty(x._shape, x.dtype)
+    run(kernels.drop_out, [
+        ("C", words), ("C", flat(make(words._storage, dtypes.uint8, x._shape, x._strides, 0))),
+        ("C", flat(x)), ("C", flat(out)), ("i", round(keep * 2 ** 32)),
+        ("i", _signed(generator.random64())), ("i", 0), ("T", scale)], words._shape[0], GRAIN // 4)
+    return out, mask

@@ -2,13 +2,14 @@
 import ctypes
 
 from ..kernels import indexing as kernels
-from ..runtime import dtypes
+from ..runtime import dtypes, recording
 from ..runtime.device import META
 from .base import (
     TensorBase,
     empty,
     is_contiguous,
     make,
+    memory_of,
     numel,
     product,
     reshaped,
@@ -62,25 +63,65 @@ def int64(index):
 
 def first_outside(index, low, high):
     """The first element of a contiguous int64 tensor outside [low, high), or None."""
-    n = numel(index)
-    if index._storage.device is META or n == 0:
-        return None
+    place = read_int(_outside(index, low, high)) if _has_data(index) else -1
+    return None if place < 0 else read_int(index, place)
+
+
+def _has_data(index):
+    return index._storage.device is not META and numel(index) > 0
+
+
+def _outside(index, low, high):
+    """The place of that first element, or -1, as an int64 tensor."""
     found = empty((1,), dtypes.int64)
     run(kernels.find_outside, [("C", flat(index)), ("i", low), ("i", high), ("C", found)], 1, 1)
-    place = read_int(found)
-    return None if place < 0 else read_int(index, place)
+    return found
 
 
 def read_int(tensor, place=0):
     """An element of a contiguous int64 tensor as a Python int."""
-    return ctypes.c_int64.from_address(tensor._address + 8 * place).value
+    return ctypes.c_int64.from_address(memory_of(tensor) + 8 * place).value
+
+
+def demand(name, found, fail, *extra):
+    """Call ``fail(value, *extra)``, which raises, unless the first int64 of ``found`` is negative.
+
+    While a program is recorded that is looked at when the program runs, and ``fail`` gets what the
+    tensors ``extra`` hold then.
+    """
+    recorder = recording.current() if recording.active else None
+    if recorder is not None:
+        recorder.check(name, found, fail, extra)
+        return
+    value = read_int(found)
+    if value >= 0:
+        fail(value, *extra)
+
+
+def need_true(condition, error):
+    """Raise ``error`` unless the zero-dim bool tensor is true."""
+    def fail(_):
+        raise error
+    if not recording.active:
+        if not condition.item():
+            raise error
+        return
+    demand("values", ops.sub(ops.to_dtype(ops.logical_not(condition), dtypes.int64), 1), fail)
+
+
+def check_inside(index, low, high, error):
+    """Raise ``error(value)`` for the first element of a contiguous int64 tensor outside
+    [low, high)."""
+    def fail(place, index):
+        raise error(read_int(index, place))
+    if _has_data(index):
+        demand("index", _outside(index, low, high), fail, index)
 
 
 def check_index(index, size, error=RuntimeError, dim=0, low=0, op=""):
     """Raise ``error`` in torch's words if an index is outside [low, size)."""
-    bad = first_outside(index, low, size)
-    if bad is not None:
-        raise error(f"{op}index {bad} is out of bounds for dimension {dim} with size {size}")
+    check_inside(index, low, size, lambda bad: error(
+        f"{op}index {bad} is out of bounds for dimension {dim} with size {size}"))
 
 
 class UpdatingEntry(Entry):
@@ -181,6 +222,7 @@ def write_out(op, out, result, inputs=()):
     return ops.copy_(out, result)
 
 
-__all__ = ["UpdatingEntry", "calculable", "calculate", "check_index", "first_outside", "flat",
-           "grid", "int64", "lanes", "narrowed", "raw", "read_int", "reshaped", "rows_grain",
-           "sides", "updating", "within", "wrap_dim", "write_out"]
+__all__ = ["UpdatingEntry", "calculable", "calculate", "check_index", "check_inside", "demand",
+           "first_outside", "flat", "grid", "int64", "lanes", "narrowed", "need_true", "raw",
+           "read_int", "reshaped", "rows_grain", "sides", "updating", "within", "wrap_dim",
+           "write_out"]

@@ -1,7 +1,7 @@
 """Small integer tables that host functions fill in Python and hand to kernels."""
 import numpy as np
 
-from ..runtime import dtypes
+from ..runtime import dtypes, recording
 from ..runtime.storage import array_view
 from .base import empty
 
@@ -14,7 +14,17 @@ def numpy_view(tensor):
 
 
 def int_table(values, *shape):
-    """An int64 tensor of ``shape`` (default: one row) holding ``values``."""
+    """An int64 tensor of ``shape`` (default: one row) holding ``values``.
+
+    Values may be addresses: a recorder is told what the table holds, and puts this run's addresses
+    in at every run.
+    """
     table = empty(shape or (len(values),), dtypes.int64)
+    recorder = recording.current() if recording.active else None
+    if recorder is not None:
+        words = np.asarray(values, np.int64).reshape(-1).tolist()
+        if any(map(recording.is_fake, words)):
+            recorder.fill_words(table._storage, words)
+            return table
     numpy_view(table)[...] = values
     return table

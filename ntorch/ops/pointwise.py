@@ -5,10 +5,9 @@ kernel, geometry); later calls go from a dictionary hit to the kernel.
 """
 import functools
 
-from ..runtime import build, dtypes, launch
+from ..runtime import build, dtypes, launch, recording
 from ..runtime.device import CPU, META
 from ..runtime.storage import Storage
-from . import loops
 from .base import (
     Size,
     TensorBase,
@@ -21,6 +20,8 @@ from .base import (
     product,
 )
 from .dtype_rules import result_type, same
+from .loops import Signature
+from .loops import kernel as loop_kernel
 from .registry import Entry, ops, register
 
 GRAIN = 32768       # elements in one task: about 10 us of a cheap expression
@@ -70,7 +71,7 @@ def _host(entry):
     lines.append(f"    return finish(({key}), ({every}), slots)")
     scope = {"TensorBase": TensorBase, "CPU": CPU, "into": entry._into, "finish": entry._finish,
              "elsewhere": entry._elsewhere}
-    exec("\n".join(lines), scope)
+    exec(compile("\n".join(lines), "<ntorch>", "exec"), scope)
     return scope["host"]
 
 
@@ -85,7 +86,7 @@ class PointwiseEntry(Entry):
         self.scalar, self.rule = scalar, rule
         self.doc = (scalar.__doc__ or "").strip()
         self.native_out = True
-        self.elementwise = True
+        self.quiet = True
         self.plans = {}
 
     def __getattr__(self, name):
@@ -101,6 +102,8 @@ class PointwiseEntry(Entry):
 
     def _finish(self, key, arguments, slots):
         """Run the plan of ``key`` on operands at ``slots``; the first call makes it."""
+        if recording.active and (recorder := recording.current()) is not None:
+            return recorder.map(self, arguments)
         plan = self.plans.get(key)
         if plan is None:
             plan = self._remember(key, self._plan(arguments, None))
@@ -152,6 +155,10 @@ class PointwiseEntry(Entry):
 
     def _into(self, arguments, out):
         outs = out if isinstance(out, tuple) else (out,)
+        if recording.active and (recorder := recording.current()) is not None:
+            if outs[0]._storage.device is not META:
+                recorder.map(self, arguments, outs)
+                return out
         plan = self._plan(arguments, outs, meta=outs[0]._storage.device is META)
         slots = [a._address for a in arguments if isinstance(a, TensorBase)]
         slots += [o._address for o in outs]
@@ -216,13 +223,13 @@ class PointwiseEntry(Entry):
                           for k, s in enumerate(strides))
         flat = len(sizes) <= 1 and "A" not in layouts
         codes = tuple(d.code for d, _ in operands)
-        signature = loops.Signature(order, codes, len(inputs), kinds, compute.compute, layouts,
+        signature = Signature(order, codes, len(inputs), kinds, compute.compute, layouts,
                                     flat,
                                     alias)
         result = self.rule(compute)[1]
         if compute.is_complex and not (isinstance(result, tuple) or result.is_complex):
             signature.result = result.code      # the expression gives a real number: abs, ==
-        plan.kernel = loops.kernel(self.scalar, signature, self.name)
+        plan.kernel = loop_kernel(self.scalar, signature, self.name)
         plan.call = plan.kernel.call
         extra = []
         if not flat:

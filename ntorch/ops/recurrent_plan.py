@@ -2,10 +2,11 @@
 import functools
 import itertools
 
+from ..kernels import recurrent_few
 from ..kernels import rnn as kernels
-from ..runtime import build, cpu, dtypes
+from ..runtime import build, cpu, dtypes, launch, pool
 from ..runtime.device import META
-from .base import contiguous_strides, empty, make, product
+from .base import contiguous_strides, empty, make, product, slot_of, zero_bytes
 from .host_tables import int_table
 from .registry import ops
 from .structured import contiguous, run
@@ -13,8 +14,8 @@ from .structured import contiguous, run
 _TASK = 1 << 20         # multiplications worth one task: some ten microseconds
 _MAX_ROWS = 16
 FEW = 4                 # below this many rows the register tile starves
+_WORTH_PACKING = 20     # rows of all steps from which on packed weights are faster
 _LEAST_UNITS = 64       # hidden units worth a part of a step: the threads meet after each step
-_MOST_PARTS = 8
 
 
 @functools.lru_cache(maxsize=64)
@@ -61,7 +62,38 @@ def register_tile(batch, itemsize):
     lanes = bits // (8 * itemsize)
     if batch < FEW:
         return 1, 8, lanes
-    return (12 if bits >= 512 else 6), 2, lanes
+    return _tall(), 2, lanes
+
+
+def _tall():
+    """Rows of a tile two vectors wide: as many as the registers hold."""
+    return 12 if cpu.vector_bits() >= 512 else 6
+
+
+@functools.lru_cache(maxsize=1024)
+def _few_plan(cell, gates, shared, dtype, wide, depth, entering, rows, steps, threads):
+    """Units in a part, integers of flags, elements of packed weights, and the kernel."""
+    lanes, size, code = cpu.vector_bits() // (8 * dtype.itemsize), wide // gates, dtype.code
+    units, columns = recurrent_few.panel_shape(gates, lanes)
+    # parts do not change the result by a bit, so there may be as many as threads
+    parts = min(threads, -(-size // _LEAST_UNITS))
+    if wide * (depth + entering) * rows < _TASK:
+        parts = 1
+    part = -(-size // (parts * units)) * units
+    parts = -(-size // part)
+    # a multiple of eight integers: packed weights begin with a cache line
+    words = -(-parts * (recurrent_few.LINE + steps) // 8) * 8
+    packed = rows >= _WORTH_PACKING
+    elements = 0
+    if packed:
+        elements = -(-size // units) * columns * depth + parts * 2 * lanes * entering
+    flat, table = f"{code}:1C", f"{code}:2C"
+    kinds = ("i8:1C", flat, table, table, table, flat, flat, table, "i8:1C", "i8:1C",
+             *[table] * 6, "i", "i")
+    kernel = build.kernel(
+        recurrent_few.few_kernel(cell, gates, shared, packed, _tall(), lanes), kinds, T=code,
+        reassoc=not packed)
+    return part, words, elements, kernel
 
 
 class Launch:
@@ -113,20 +145,33 @@ class Launch:
         """Where ``run_few`` puts the final states; a copy of the initial ones if no row runs."""
         return self.new(*initial._shape) if self.rows else copy_of(initial)
 
-    def run_few(self, kernel, units, work, before, after):
-        """Run ``kernel(counters, *before, offsets, sizes, *after, part, reverse)``.
+    def run_few(self, cell, gates, shared, input, weights, values, h0, hidden, memory0, memory,
+                out, kept):
+        """Run a cell over the sequence; see ``kernels.recurrent_few.few_kernel``.
 
-        ``work`` is the number of multiplications a row takes.
+        ``weights``: w_ih, w_hh, b_ih, b_hh, the biases perhaps None. All else is contiguous.
         """
         if self.device is META or not self.rows:
             return
-        part = max(_LEAST_UNITS, -(-units // _MOST_PARTS))
-        parts = -(-units // part)
-        claims = parts * len(self.sizes)
-        counters = ops.zero_(empty((kernels.CLAIMS + claims,), dtypes.int64))
-        run(kernel, [("C", counters), *before, *self._steps(), *after, ("i", part),
-                     ("i", self.reverse)],
-            n=parts, grain=1 if work * self.rows > _TASK else parts, reassoc=True)
+        w_ih, w_hh, b_ih, b_hh = [None if w is None else contiguous(w) for w in weights]
+        if b_ih is None or b_hh is None:
+            zeros = ops.zero_(self.new(w_hh._shape[0]))
+            b_ih = zeros if b_ih is None else b_ih
+            b_hh = zeros if b_hh is None else b_hh
+        (wide, depth), entering, steps = w_hh._shape, w_ih._shape[1], len(self.sizes)
+        part, words, elements, kernel = _few_plan(cell, gates, shared, self.dtype, wide, depth,
+                                                  entering, self.rows, steps,
+                                                  pool.get_num_threads())
+        scratch = empty((8 * words + self.dtype.itemsize * elements,), dtypes.uint8)
+        address = scratch._address
+        zero_bytes(address, 8 * words)
+        slots = [address, words, address + 8 * words, elements]
+        for tensor in (input, w_ih, w_hh, b_ih, b_hh, values, *_step_tables(self.sizes), h0, hidden,
+                       memory0, memory, out, kept):
+            slots.append(slot_of(tensor))
+            slots.extend(tensor._shape)
+        slots += part, self.reverse
+        launch.run(kernel, slots, -(-wide // (gates * part)), 1)
 
     def _steps(self):
         """The first row of each step, and how many there are."""

@@ -11,16 +11,18 @@ import math
 import re
 
 from ..kernels import half, stubs
-from ..runtime import build, dtypes, launch
+from ..runtime import build, dtypes, recording
 from ..runtime.device import META
+from ..runtime.launch import packer, run_table
 from ..runtime.storage import Storage
-from .base import Size, empty, product, wrap_dims
+from . import reduction_loops as loops
+from .base import Size, checked_nbytes, contiguous_strides, make, product, wrap_dims
 from .dtype_rules import same
 from .registry import Entry, ops, register
 
 BLOCK = 4096        # columns that one partial result covers
 LANES = 512         # rows that *across* carries at a time: two kilobytes of each line
-GRAIN = 262144      # elements in one task: ten microseconds of a sum; long runs suit the prefetcher
+GRAIN = 131072      # elements in one task: five microseconds of a sum
 MAX_PLANS = 4096    # plans kept per entry before the table is dropped
 
 
@@ -48,7 +50,7 @@ class ReductionEntry(Entry):
     """An entry that reduces dimensions with scalar functions."""
 
     def __init__(self, signature, cls, rule, **flags):
-        super().__init__(signature, self._execute, **flags)
+        super().__init__(signature, self._execute, quiet=True, **flags)
         self.rule, self.plans = rule, {}
         self.identity = cls.identity
         self.functions = []
@@ -59,21 +61,35 @@ class ReductionEntry(Entry):
         self.no_identity = getattr(cls, "no_identity", False)   # reducing nothing is an error
         self.doc = (cls.__doc__ or "").strip()
 
-    def _execute(self, *arguments):
-        tensor, dim, keepdim = arguments[:3]
-        wanted = arguments[3] if len(arguments) > 3 else None
+    def _execute(self, tensor, dim, keepdim, wanted=None):
         if wanted is not None and wanted is not tensor.dtype:
             tensor = ops.to_dtype(tensor, wanted)
+        if recording.active and (recorder := recording.current()) is not None:
+            if tensor._storage.device is not META:
+                return self._record(recorder, tensor, dim, keepdim, wanted)
         key = (tensor._shape, tensor._strides, tensor.dtype, dim, keepdim, wanted,
                tensor._storage.device)
         plan = self.plans.get(key)
         if plan is None:
             if len(self.plans) >= MAX_PLANS:
                 self.plans.clear()
-            plan = self.plans[key] = self._plan(tensor, *key[3:6])
+            plan = self.plans[key] = self._plan(tensor, dim, keepdim, wanted)
         return plan.run(tensor)
 
+    def _record(self, recorder, tensor, dim, keepdim, wanted):
+        """Hand the call to a recorder."""
+        dims, compute, result = self._decide(tensor, dim, wanted)
+        shape = _reduced(tensor._shape, dims, keepdim)
+        if not product(tensor._shape[d] for d in dims):
+            return ops.full(shape, _of_nothing(self, compute), dtype=result)
+        return recorder.reduce(self, tensor, dims, shape, compute, result)
+
     def _plan(self, tensor, dims, keepdim, wanted):
+        dims, compute, result = self._decide(tensor, dims, wanted)
+        return Plan(self, tensor, dims, keepdim, compute, result)
+
+    def _decide(self, tensor, dims, wanted):
+        """(reduced dimensions, compute type, result type), once it is sure that they are right."""
         chosen, dims = dims, wrap_dims(dims, len(tensor._shape), self.name)
         compute, result = self.rule(tensor.dtype)
         if self.no_identity and any(tensor._shape[d] == 0 for d in dims):
@@ -83,35 +99,50 @@ class ReductionEntry(Entry):
             raise RuntimeError(f"{self.name}(): Expected reduction dim to be specified for "
                                "input.numel() == 0. Specify the reduction dim with the 'dim' "
                                "argument.")
-        return Plan(self, tensor, dims, keepdim, compute, wanted or result)
+        return dims, compute, wanted or result
+
+
+def _reduced(shape, dims, keepdim):
+    """The shape that is left."""
+    return Size(1 if d in dims else shape[d] for d in range(len(shape))
+                if keepdim or d not in dims)
+
+
+def _of_nothing(entry, compute):
+    """What the reduction of no elements gives."""
+    return math.nan if _divides(entry) else identity_of(entry.identity, compute.compute)
 
 
 class Plan:
     """A decided reduction: the result's form and one or two launches.
 
-    ``first`` and ``second`` are ``(kernel, slots after the two pointers, n, grain)``. With a second
-    one the first writes partial results, which the second combines.
+    ``steps`` are ``(kernel, slots after the two pointers, n, grain)``; ``first`` and ``second`` are
+    the same with the slots packed. With a second one the first writes partial results, which the
+    second combines.
     """
 
     def __init__(self, entry, tensor, dims, keepdim, compute, result):
         shape = tensor._shape
         kept = [d for d in range(len(shape)) if d not in dims]
-        self.shape = Size(1 if d in dims else shape[d] for d in range(len(shape))
-                          if keepdim or d not in dims)
+        self.shape = _reduced(shape, dims, keepdim)
         self.result, self.device = result, tensor._storage.device
+        self.strides = contiguous_strides(self.shape)
+        self.nbytes = checked_nbytes(self.shape, result)
         self.first = self.second = None
+        self.steps = []
         self.partial = 0
         self.constant = None
         count, n_rows = product(shape[d] for d in dims), product(self.shape)
         if self.device is META or not n_rows:
             return
         if not count:
-            self.constant = (math.nan if _divides(entry)
-                             else identity_of(entry.identity, compute.compute))
+            self.constant = _of_nothing(entry, compute)
             return
         rows = _merge(shape, tensor._strides, kept, True)
         columns = _merge(shape, tensor._strides, dims, False)
         self._choose(entry, tensor.dtype.code, compute, rows, columns, count, n_rows)
+        packed = [(kernel, _packed(slots), n, grain) for kernel, slots, n, grain in self.steps]
+        self.first, self.second = packed if len(packed) > 1 else (packed[0], None)
 
     def _choose(self, entry, source, compute, rows, columns, count, n_rows):
         """Along or across, in one launch or in blocks."""
@@ -129,34 +160,44 @@ class Plan:
             geometry += [len(dims), *(n for n, _ in reversed(dims)),
                          *(s for _, s in reversed(dims))]
         target = self.result.code if whole else compute.compute
-        templates = (_ACROSS, _ACROSS_PARTIAL) if across else (_ALONG, _ALONG_PARTIAL)
+        even = len(rows) == len(columns) == 1 and count <= BLOCK
+        templates = ((loops.ACROSS, loops.ACROSS_PARTIAL) if across else
+                     (loops.ALONG_SHORT if even else loops.ALONG, loops.ALONG_PARTIAL))
         kernel = _kernel(entry, templates[not whole], (source, target, compute.compute, unit))
         lines, work = (tiles, LANES) if across else (n_rows, 1)
         slots = [*geometry, count, blocks, tiles]
         if whole:
-            self.first = (kernel, slots, lines, max(1, GRAIN // (work * count)))
+            self.steps = [(kernel, slots, lines, max(1, GRAIN // (work * count)))]
             return
-        self.first = (kernel, slots, lines * blocks, max(1, GRAIN // (work * BLOCK)))
+        self.steps = [(kernel, slots, lines * blocks, max(1, GRAIN // (work * BLOCK)))]
         self.partial = n_rows * blocks * dtypes.BY_CODE[compute.compute].itemsize
         step, row = (n_rows, 1) if across else (1, blocks)
-        combine = _kernel(entry, _COMBINE,
+        combine = _kernel(entry, loops.COMBINE,
                           (compute.compute, self.result.code, compute.compute, False))
-        self.second = (combine, [blocks, step, row, count], n_rows, max(1, GRAIN // blocks))
+        self.steps.append((combine, [blocks, step, row, count], n_rows, max(1, GRAIN // blocks)))
 
     def run(self, tensor):
         """Reduce ``tensor``, which has the form the plan was made for."""
-        out = empty(self.shape, self.result, self.device)
+        storage = Storage(self.nbytes, self.device)
+        out = make(storage, self.result, self.shape, self.strides, 0)
         if self.first is None:
             return out if self.constant is None else ops.fill_(out, self.constant)
-        kernel, slots, n, grain = self.first
+        kernel, rest, n, grain = self.first
         if self.second is None:
-            launch.run(kernel, [tensor._address, out._address, *slots], n, grain)
+            run_table(kernel, _pointers(tensor._address, storage.address) + rest, n, grain)
             return out
         partial = Storage(self.partial)
-        launch.run(kernel, [tensor._address, partial.address, *slots], n, grain)
-        kernel, slots, n, grain = self.second
-        launch.run(kernel, [partial.address, out._address, *slots], n, grain)
+        run_table(kernel, _pointers(tensor._address, partial.address) + rest, n, grain)
+        kernel, rest, n, grain = self.second
+        run_table(kernel, _pointers(partial.address, storage.address) + rest, n, grain)
         return out
+
+
+_pointers = packer(2)
+
+
+def _packed(slots):
+    return packer(len(slots))(*slots)
 
 
 def identity_of(identity, code):
@@ -193,170 +234,6 @@ def _merge(shape, strides, dims, ordered):
     return merged or [(1, 0)]
 
 
-_HEAD = """
-def body(args, begin, end):
-    kept = args[2]
-    reduced = args[3 + 2 * kept]
-    cols = 4 + 2 * kept
-    tail = cols + 2 * reduced
-    inner = args[cols]
-    step = args[cols + reduced]
-    zero = T(identity)
-"""
-
-_ROW_OFFSET = """
-        offset = {row} * args[4]
-        if kept > 1:
-            offset = 0
-            rest = {row}
-            for d in range(kept):
-                size = args[3 + d]
-                quotient = rest // size
-                offset += (rest - quotient * size) * args[3 + kept + d]
-                rest = quotient
-"""
-
-_COLUMN_OFFSET = """
-            start = offset
-            rest = {outer}
-            for d in range(1, reduced):
-                size = args[cols + d]
-                quotient = rest // size
-                start += (rest - quotient * size) * args[cols + reduced + d]
-                rest = quotient
-"""
-
-_ALONG = _HEAD + """
-    count = args[tail]
-    outers = count // inner
-    for row in range(begin, end):
-""" + _ROW_OFFSET.format(row="row") + """
-        total = zero
-        for outer in range(outers):
-""" + _COLUMN_OFFSET.format(outer="outer") + """
-            done = 0
-            while done < inner:
-                m = min(inner - done, 4096)
-                x = table_vector(args, 0, start + done * step, m, step, KIND)
-                part = zero
-                for i in range(m):
-                    part = combine(part, mapped(LOAD))
-                total = combine(total, part)
-                done += m
-        o = table_vector(args, 1, row, 1, 1, OUT)
-        o[0] = <<finish(total, T(count))>>
-"""
-
-_ALONG_PARTIAL = _HEAD + """
-    count = args[tail]
-    blocks = args[tail + 1]
-    for task in range(begin, end):
-        row = task // blocks
-        first = (task - row * blocks) * 4096
-        last = min(first + 4096, count)
-""" + _ROW_OFFSET.format(row="row") + """
-        total = zero
-        while first < last:
-            outer = first // inner
-            column = first - outer * inner
-""" + _COLUMN_OFFSET.format(outer="outer") + """
-            m = min(inner - column, last - first)
-            x = table_vector(args, 0, start + column * step, m, step, KIND)
-            part = zero
-            for i in range(m):
-                part = combine(part, mapped(LOAD))
-            total = combine(total, part)
-            first += m
-        o = table_vector(args, 1, task, 1, 1, OUT)
-        o[0] = <<total>>
-"""
-
-_COMBINE = """
-def body(args, begin, end):
-    blocks = args[2]
-    for row in range(begin, end):
-        x = table_vector(args, 0, row * args[4], blocks, args[3], KIND)
-        total = T(identity)
-        for i in range(blocks):
-            total = combine(total, LOAD)
-        o = table_vector(args, 1, row, 1, 1, OUT)
-        o[0] = <<finish(total, T(args[5]))>>
-"""
-
-# The output row doubles as the accumulator when its type is the compute type; the partial form
-# always has that. Otherwise a block of lanes on the stack would be needed: results narrower than
-# the compute type go through the partial form and one combine.
-_ACROSS_LOOP = """
-        for i in range(m):
-            o[i] = zero
-        outers = 1
-        for d in range(1, reduced):
-            outers *= args[cols + d]
-        for outer in range(lead // inner, (stop + inner - 1) // inner):
-""" + _COLUMN_OFFSET.format(outer="outer") + """
-            low = max(lead - outer * inner, 0)
-            high = min(stop - outer * inner, inner)
-            k = low
-            while k + 4 <= high:
-                at = start + k * step
-                w = table_vector(args, 0, at, m, 1, KIND)
-                x = table_vector(args, 0, at + step, m, 1, KIND)
-                y = table_vector(args, 0, at + 2 * step, m, 1, KIND)
-                z = table_vector(args, 0, at + 3 * step, m, 1, KIND)
-                for i in range(m):
-                    o[i] = combine(o[i], combine(combine(mapped(LOAD_w), mapped(LOAD)),
-                                                 combine(mapped(LOAD_y), mapped(LOAD_z))))
-                k += 4
-            while k < high:
-                x = table_vector(args, 0, start + k * step, m, 1, KIND)
-                for i in range(m):
-                    o[i] = combine(o[i], mapped(LOAD))
-                k += 1
-"""
-
-_ACROSS = _HEAD + """
-    lanes = args[3]
-    tiles = (lanes + 511) // 512
-    for task in range(begin, end):
-        high_row = task // tiles
-        low_row = (task - high_row * tiles) * 512
-        m = min(lanes - low_row, 512)
-        row = high_row * lanes + low_row
-""" + _ROW_OFFSET.format(row="row") + """
-        o = table_vector(args, 1, row, m, 1, OUT)
-        lead = 0
-        stop = 1
-        for d in range(reduced):
-            stop *= args[cols + d]
-""" + _ACROSS_LOOP + """
-        for i in range(m):
-            o[i] = finish(o[i], T(stop))
-"""
-
-_ACROSS_PARTIAL = _HEAD + """
-    lanes = args[3]
-    blocks = args[tail + 1]
-    tiles_all = args[tail + 2]
-    tiles = (lanes + 511) // 512
-    rows = 1
-    for d in range(kept):
-        rows *= args[3 + d]
-    total = 1
-    for d in range(reduced):
-        total *= args[cols + d]
-    for task in range(begin, end):
-        block = task // tiles_all
-        tile = task - block * tiles_all
-        high_row = tile // tiles
-        low_row = (tile - high_row * tiles) * 512
-        m = min(lanes - low_row, 512)
-        row = high_row * lanes + low_row
-""" + _ROW_OFFSET.format(row="row") + """
-        o = table_vector(args, 1, block * rows + row, m, 1, OUT)
-        lead = block * 4096
-        stop = min(lead + 4096, total)
-""" + _ACROSS_LOOP
-
 _kernels = {}
 
 
@@ -372,8 +249,8 @@ def _build(entry, template, key):
     from .loops import _cast, _load, _store
     source_code, result_code, compute, unit = key
     mapped, combine, finish = entry.functions
-    if template is _COMBINE or template is _ALONG_PARTIAL or template is _ACROSS_PARTIAL:
-        finish = finish if template is _COMBINE else _keep
+    if template is loops.ALONG_PARTIAL or template is loops.ACROSS_PARTIAL:
+        finish = _keep
     kind = f"'{source_code}:1{'C' if unit else 'A'}'"
     text = template.replace("KIND", kind).replace("OUT", f"'{result_code}:1C'")
     for name in "wyz":
@@ -387,5 +264,5 @@ def _build(entry, template, key):
              "float_to_half": half.f32_to_f16, "float_to_bfloat16": half.f32_to_bf16}
     for code in ("b1", "u1", "i1", "i2", "i4", "i8", "f4", "f8", "c8", "c16"):
         scope[code + "_"] = _cast(code)
-    exec(text, scope)
+    exec(compile(text, "<ntorch>", "exec"), scope)
     return build.kernel(scope["body"], ("table",), T=compute, reassoc=True, name=entry.name)

@@ -13,13 +13,14 @@ MODULES = (
     "arithmetic", "compare", "logic", "exponential", "trigonometric", "special", "activation",
     "activation_smooth", "activation_public", "division", "rounding", "complexes", "reductions",
     "moments", "norms", "views", "splitting", "copying", "factories", "creation", "random",
-    "indexing", "sorting", "scans", "movement", "contraction", "affine_products", "products",
-    "linalg", "convolution", "pooling", "normalization", "softmax", "embedding", "loss", "ctc",
-    "recurrent", "optim", "attention",
+    "dropout", "indexing", "sorting", "scans", "movement", "contraction", "affine_products",
+    "products", "linalg", "convolution", "pooling", "normalization", "softmax", "embedding", "loss",
+    "ctc", "recurrent", "optim", "attention",
 )
 _entries = {}
 _loaded = set()
 _interpreter = {}
+_PLAIN = {"int": int, "bool": bool, "float": float, "str": str}
 
 
 class Entry:
@@ -31,7 +32,7 @@ class Entry:
 
     def __init__(self, signature, host=None, *, inplace=False, method=True, namespace=None,
                  out=False, varargs=False, differentiable=True, composite=False, view=False,
-                 inplace_only=False, exact_out=False, aliases=()):
+                 inplace_only=False, exact_out=False, quiet=False, aliases=()):
         self.signature = signature
         self.name = signature.partition("(")[0]
         if host is not None:
@@ -44,7 +45,7 @@ class Entry:
         self.inplace_only = inplace_only
         self.differentiable = differentiable
         self.exact_out = exact_out      # out must have the result's dtype and share no memory
-        self.elementwise = False        # results align with inputs: gradients are summed to size
+        self.quiet = quiet              # host records nothing, whatever the gradient mode is
         self.aliases = aliases
         self._rules = []
 
@@ -65,7 +66,7 @@ class Entry:
         parameters = self.schema.parameters
         self.names = tuple(p.name for p in parameters)
         self.tensor_positions = tuple(i for i, p in enumerate(parameters) if p.is_tensor)
-        self.converters = tuple((i, c) for i, p in enumerate(parameters)
+        self.converters = tuple((i, _unchanged(p), c) for i, p in enumerate(parameters)
                                 if (c := _converter(self.name, i, p)) is not None)
 
     def _checked_rules(self):
@@ -94,12 +95,14 @@ class Entry:
 
     def convert(self, arguments):
         """Arguments with lists made tuples and types checked; TypeError in torch's words."""
-        if not self.converters:
-            return arguments
-        arguments = list(arguments)
-        for index, convert in self.converters:
-            arguments[index] = convert(arguments[index])
-        return tuple(arguments)
+        converted = None
+        for index, unchanged, convert in self.converters:
+            value = arguments[index]
+            if type(value) is not unchanged:
+                if converted is None:
+                    converted = list(arguments)
+                converted[index] = convert(value)
+        return arguments if converted is None else tuple(converted)
 
     def __call__(self, *arguments, **keywords):
         return self.function(*arguments, **keywords)
@@ -125,12 +128,22 @@ def _type_name(value):
     return type(value).__name__
 
 
+def _unchanged(parameter):
+    """The one type whose values need no conversion: saves most arguments a call."""
+    from .base import tensor_class
+    if parameter.is_list:
+        return type(None) if parameter.optional else None
+    return tensor_class() if parameter.is_tensor else _PLAIN.get(parameter.kind)
+
+
 def _int_list(op, position, parameter):
     from .base import integer
 
     length = parameter.length
 
     def convert(value):
+        if type(value) is int:
+            return (value,) * (length or 1)
         if value is None and (parameter.optional or parameter.default is None):
             return None
         if isinstance(value, (tuple, list)):
@@ -179,7 +192,7 @@ def _plain(op, position, parameter):
     from .base import TensorBase, integer
 
     kind, nullable = parameter.kind, parameter.optional or parameter.default is None
-    wanted = {"int": int, "bool": bool, "float": float, "str": str}[kind]
+    wanted = _PLAIN[kind]
 
     def convert(value):
         if type(value) is wanted:
@@ -187,11 +200,13 @@ def _plain(op, position, parameter):
         if value is None and nullable:
             return None
         if kind == "int" and not isinstance(value, (bool, float, str)):
+            if getattr(value, "is_dynamic", False):
+                return value
             if isinstance(value, TensorBase) or hasattr(value, "__index__"):
                 return integer(value, op, parameter.public_name)
         elif kind == "float" and not isinstance(value, (str, bytes)) and hasattr(value,
                                                                                  "__float__"):
-            return float(value)
+            return value if getattr(value, "is_dynamic", False) else float(value)
         elif kind == "bool" and isinstance(value, (int, bool)) or type(value).__name__ == "bool":
             return bool(value)
         if kind == "int" and isinstance(value, bool):
@@ -208,7 +223,7 @@ def _converter(op, position, parameter):
         return None if parameter.kind == "Operand" else _tensor(op, position, parameter)
     if parameter.kind == "int" and parameter.is_list:
         return _int_list(op, position, parameter)
-    if parameter.kind in ("int", "float", "bool", "str") and not parameter.is_list:
+    if parameter.kind in _PLAIN and not parameter.is_list:
         return _plain(op, position, parameter)
     return None
 
@@ -259,7 +274,7 @@ def make_function(entry, form):
             lines += ["    if out is not None:",
                       f"        return call_out(entry, ({passed}), out)"]
         lines.append(f"    return call(entry, ({passed}))")
-    exec("\n".join(lines), scope)
+    exec(compile("\n".join(lines), "<ntorch>", "exec"), scope)
     function = scope[name]
     if entry.varargs and form != "function":
         function = _with_varargs(function, entry)

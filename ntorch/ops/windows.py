@@ -2,7 +2,8 @@
 import numpy as np
 
 from ..kernels import embedding as index_kernels
-from ..runtime import dtypes
+from ..kernels.indexing import find_outside
+from ..runtime import dtypes, recording
 from ..runtime.device import META
 from ..runtime.storage import Storage
 from .base import empty, integer, make, product, reshaped
@@ -111,14 +112,25 @@ def flags(count):
     return make(storage, dtypes.int64, (count,), (1,), 0), words
 
 
+def check_when_run(row, limit, fail):
+    """Have the program that is being recorded call ``fail(row)``, which raises, when it finds an
+    index of a row outside [0, limit)."""
+    found = empty((1,), dtypes.int64)
+    run(find_outside, [("C", row), ("i", 0), ("i", limit), ("C", found)], n=1, grain=1)
+    recording.current().check("index", found, lambda _, row: fail(row), (row,))
+
+
 def check_indices(indices, limit, message):
     """Raise ``message(index)`` if an index of a row-major integer tensor is not in [0, limit)."""
     count = product(indices._shape)
     if indices._storage.device is META or not count:
         return
+    row = reshaped(indices, (count,))
+    if recording.active and recording.current() is not None:
+        check_when_run(row, limit, lambda row: check_indices(row, limit, message))
+        return
     bounds, words = flags(2)
-    run(index_kernels.index_bounds, [("C", reshaped(indices, (count,))), ("C", bounds)], n=1,
-        grain=1)
+    run(index_kernels.index_bounds, [("C", row), ("C", bounds)], n=1, grain=1)
     low, high = words.tolist()
     if low < 0 or high >= limit:
         raise message(low if low < 0 else high)

@@ -1,14 +1,15 @@
 """Adam and AdamW."""
 import ntorch
 
-from .optimizer import (
-    Optimizer,
+from .optimizer import Optimizer, check_betas, check_flags, check_lr, scalar
+from .updates import (
     by_dtype,
-    check_betas,
-    check_flags,
-    check_lr,
     fusible,
-    scalar,
+    moving,
+    pinned,
+    rate,
+    rate_to_calculate,
+    steps_to_calculate,
 )
 
 
@@ -20,9 +21,11 @@ class Adam(Optimizer):
     beta2^t)``. ``g`` is the gradient (negated if ``maximize``) plus ``weight_decay p``, or, with
     ``decoupled_weight_decay``, p is first multiplied by ``1 - lr weight_decay``. ``amsgrad``
     divides by the largest ``v`` so far (Reddi et al. 2018). ``foreach``, ``fused`` and
-    ``capturable`` choose nothing here: plain float parameters are always updated by one kernel
-    each. ``ValueError`` for options out of range.
+    ``capturable`` choose nothing here: plain float parameters are always updated by one kernel.
+    ``ValueError`` for options out of range.
     """
+
+    _moving = frozenset(("lr", "initial_lr", "betas"))
 
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0,
                  amsgrad=False, *, foreach=None, maximize=False, capturable=False,
@@ -104,9 +107,10 @@ def _fused(lists, group):
     """The kernels, once for each dtype among the parameters."""
     op = (ntorch.ops._fused_adamw_ if group["decoupled_weight_decay"] else
           ntorch.ops._fused_adam_)
-    beta1, beta2 = group["betas"]
+    beta1 = moving(lambda: float(group["betas"][0]))
+    beta2 = pinned(lambda: float(group["betas"][1]))
     for part in by_dtype(lists):
-        op(*part, lr=float(group["lr"]), beta1=float(beta1), beta2=float(beta2),
+        op(*part, lr=rate(group), beta1=beta1, beta2=beta2,
            weight_decay=float(group["weight_decay"]), eps=float(group["eps"]),
            amsgrad=bool(group["amsgrad"]), maximize=bool(group["maximize"]))
 
@@ -131,7 +135,7 @@ def _step_tensor(value):
 def _compose(param, state, group):
     """The update in tensor operations: for any dtype, layout, and tensor options."""
     grad = -param.grad if group["maximize"] else param.grad
-    lr, (beta1, beta2) = group["lr"], group["betas"]
+    lr, (beta1, beta2) = rate_to_calculate(group), pinned(lambda: group["betas"])
     if isinstance(lr, ntorch.Tensor):
         lr = lr.to(param.device)
     if group["weight_decay"] != 0:
@@ -147,7 +151,7 @@ def _compose(param, state, group):
     mean, square = held[:2]
     mean.lerp_(grad, 1 - beta1)
     square.mul_(beta2).addcmul_(grad, grad, value=1 - scalar(beta2))
-    step = state["step"] if group["differentiable"] else state["step"].item()
+    step = state["step"] if group["differentiable"] else steps_to_calculate(state["step"])
     size, root = lr / (1 - beta1 ** step), (1 - beta2 ** step) ** 0.5
     if group["amsgrad"]:
         largest = held[2]

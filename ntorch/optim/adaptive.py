@@ -3,6 +3,7 @@ import ntorch
 
 from .composed import Composed
 from .optimizer import check_lr, check_not_negative
+from .updates import add_quotient, add_scaled, steps_to_calculate
 
 
 def _check_common(lr, eps, weight_decay):
@@ -40,10 +41,11 @@ class Adagrad(Composed):
         value = complex(value, value) if param.is_complex() else value
         return {"step": self._step_tensor(), "sum": ntorch.full_like(param.detach(), value)}
 
-    def _update(self, param, grad, state, group, step):
-        lr = group["lr"] / (1 + (step - 1) * group["lr_decay"])
+    def _update(self, param, grad, state, group, lr):
+        if group["lr_decay"] != 0:
+            lr = lr / (1 + (steps_to_calculate(state["step"]) - 1) * group["lr_decay"])
         state["sum"].addcmul_(grad, grad, value=1)
-        param.addcdiv_(grad, state["sum"].sqrt().add_(group["eps"]), value=-lr)
+        add_quotient(param, grad, state["sum"].sqrt().add_(group["eps"]), -lr)
 
 
 class Adadelta(Composed):
@@ -65,13 +67,13 @@ class Adadelta(Composed):
         return {"step": self._step_tensor(), "square_avg": ntorch.zeros_like(param.detach()),
                 "acc_delta": ntorch.zeros_like(param.detach())}
 
-    def _update(self, param, grad, state, group, step):
+    def _update(self, param, grad, state, group, lr):
         rho, eps = group["rho"], group["eps"]
         square, moved = state["square_avg"], state["acc_delta"]
         square.mul_(rho).addcmul_(grad, grad, value=1 - rho)
         delta = (moved + eps).sqrt_() / (square + eps).sqrt_() * grad
         moved.mul_(rho).addcmul_(delta, delta, value=1 - rho)
-        param.add_(delta, alpha=-group["lr"])
+        add_scaled(param, delta, -lr)
 
 
 class RMSprop(Composed):
@@ -102,7 +104,7 @@ class RMSprop(Composed):
             state["grad_avg"] = ntorch.zeros_like(zeros)
         return state
 
-    def _update(self, param, grad, state, group, step):
+    def _update(self, param, grad, state, group, lr):
         alpha, square = group["alpha"], state["square_avg"]
         square.mul_(alpha).addcmul_(grad, grad, value=1 - alpha)
         if group["centered"]:
@@ -113,9 +115,9 @@ class RMSprop(Composed):
         if group["momentum"] > 0:
             buffer = state["momentum_buffer"]
             buffer.mul_(group["momentum"]).addcdiv_(grad, denominator)
-            param.add_(buffer, alpha=-group["lr"])
+            add_scaled(param, buffer, -lr)
         else:
-            param.addcdiv_(grad, denominator, value=-group["lr"])
+            add_quotient(param, grad, denominator, -lr)
 
 
 class Rprop(Composed):
@@ -138,7 +140,7 @@ class Rprop(Composed):
         return {"step": self._step_tensor(), "prev": ntorch.zeros_like(param.detach()),
                 "step_size": ntorch.full_like(param.detach(), lr)}
 
-    def _update(self, param, grad, state, group, step):
+    def _update(self, param, grad, state, group, lr):
         (less, more), (low, high) = group["etas"], group["step_sizes"]
         turn = (grad * state["prev"]).sign()
         factor = ntorch.where(turn > 0, more, ntorch.where(turn < 0, less, 1.0)).to(grad.dtype)

@@ -2,11 +2,15 @@
 import ntorch
 
 from .optimizer import Optimizer
+from .updates import rate_to_calculate
 
 
 class Composed(Optimizer):
     """An optimizer that gives ``_blank(param, group)``, the first state, and ``_update(param, grad,
-    state, group, step)``, one update in place.
+    state, group, lr)``, one update in place.
+
+    ``lr`` and ``steps_to_calculate(state["step"])`` are numbers; while a program is recorded they
+    are zero-dim tensors, so that updates must be written for both, and read no tensor otherwise.
 
     Complex parameters are updated as pairs of real numbers. The gradient comes negated where the
     group says ``maximize``, and with the weight decay added where ``_decay_in_grad`` says so.
@@ -32,13 +36,14 @@ class Composed(Optimizer):
         loss = self._loss_of(closure)
         with self._recording():
             for group in self.param_groups:
+                lr = rate_to_calculate(group)
                 for param in group["params"]:
                     if param.grad is not None:
                         self._refuse_sparse(param.grad)
-                        self._step_one(param, group)
+                        self._step_one(param, group, lr)
         return loss
 
-    def _step_one(self, param, group):
+    def _step_one(self, param, group, lr):
         state = self.state[param]
         if not state:
             state.update(self._blank(param, group))
@@ -51,4 +56,4 @@ class Composed(Optimizer):
             view, grad = ntorch.view_as_real(param), ntorch.view_as_real(grad)
             seen = {k: ntorch.view_as_real(v) if isinstance(v, ntorch.Tensor) and v.is_complex()
                     else v for k, v in state.items()}
-        self._update(view, grad, seen, group, state["step"].item())
+        self._update(view, grad, seen, group, lr)

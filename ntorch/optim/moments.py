@@ -3,6 +3,7 @@ import ntorch
 
 from .composed import Composed
 from .optimizer import check_betas, check_lr, check_not_negative
+from .updates import add_quotient, add_scaled, steps_to_calculate
 
 
 def _check(lr, betas, eps, weight_decay):
@@ -20,12 +21,12 @@ class _Moments(Composed):
         return {"step": self._step_tensor(), "exp_avg": ntorch.zeros_like(param.detach()),
                 "exp_avg_sq": ntorch.zeros_like(param.detach())}
 
-    def _decay(self, param, grad, group):
+    def _decay(self, param, grad, group, lr):
         """Both kinds of weight decay; the gradient to use."""
         if group["weight_decay"] == 0:
             return grad
         if group["decoupled_weight_decay"]:
-            param.mul_(1 - group["lr"] * group["weight_decay"])
+            param.mul_(1 - lr * group["weight_decay"])
             return grad
         return grad + param * group["weight_decay"]
 
@@ -52,12 +53,12 @@ class Adamax(Composed):
         return {"step": self._step_tensor(), "exp_avg": ntorch.zeros_like(param.detach()),
                 "exp_inf": ntorch.zeros_like(param.detach())}
 
-    def _update(self, param, grad, state, group, step):
-        beta1, beta2 = group["betas"]
+    def _update(self, param, grad, state, group, lr):
+        (beta1, beta2), step = group["betas"], steps_to_calculate(state["step"])
         mean, largest = state["exp_avg"], state["exp_inf"]
         mean.lerp_(grad, 1 - beta1)
         largest.copy_(ntorch.maximum(largest * beta2, grad.abs() + group["eps"]))
-        param.addcdiv_(mean, largest, value=-group["lr"] / (1 - beta1 ** step))
+        add_quotient(param, mean, largest, -lr / (1 - beta1 ** step))
 
 
 class NAdam(_Moments):
@@ -80,17 +81,17 @@ class NAdam(_Moments):
         blank = super()._blank(param, group)
         return {"step": blank["step"], "mu_product": self._step_tensor(1.0), **blank}
 
-    def _update(self, param, grad, state, group, step):
-        beta1, beta2 = group["betas"]
-        grad = self._decay(param, grad, group)
+    def _update(self, param, grad, state, group, lr):
+        (beta1, beta2), step = group["betas"], steps_to_calculate(state["step"])
+        grad = self._decay(param, grad, group, lr)
         now = beta1 * (1.0 - 0.5 * 0.96 ** (step * group["momentum_decay"]))
         after = beta1 * (1.0 - 0.5 * 0.96 ** ((step + 1) * group["momentum_decay"]))
         state["mu_product"].mul_(now)
-        product = state["mu_product"].item()
+        product = steps_to_calculate(state["mu_product"])
         mean, square = self._mean(grad, state, group)
         denominator = (square / (1 - beta2 ** step)).sqrt_().add_(group["eps"])
-        param.addcdiv_(grad, denominator, value=-group["lr"] * (1.0 - now) / (1.0 - product))
-        param.addcdiv_(mean, denominator, value=-group["lr"] * after / (1.0 - product * after))
+        add_quotient(param, grad, denominator, -lr * (1.0 - now) / (1.0 - product))
+        add_quotient(param, mean, denominator, -lr * after / (1.0 - product * after))
 
 
 class RAdam(_Moments):
@@ -107,19 +108,23 @@ class RAdam(_Moments):
             "maximize": maximize, "foreach": foreach, "capturable": capturable,
             "decoupled_weight_decay": decoupled_weight_decay, "differentiable": differentiable})
 
-    def _update(self, param, grad, state, group, step):
-        beta1, beta2 = group["betas"]
-        grad = self._decay(param, grad, group)
+    def _update(self, param, grad, state, group, lr):
+        (beta1, beta2), step = group["betas"], steps_to_calculate(state["step"])
+        grad = self._decay(param, grad, group, lr)
         mean, square = self._mean(grad, state, group)
         corrected = mean / (1 - beta1 ** step)
         left = 1 - beta2 ** step
         limit = 2 / (1 - beta2) - 1
         length = limit - 2 * step * beta2 ** step / left
-        if length > 5.0:
+        traced = isinstance(length, ntorch.Tensor)
+        if traced or length > 5.0:
             rectified = ((length - 4) * (length - 2) * limit
                          / ((limit - 4) * (limit - 2) * length)) ** 0.5
+            plain = corrected
             corrected = corrected * (left ** 0.5 / (square.sqrt() + group["eps"])) * rectified
-        param.add_(corrected, alpha=-group["lr"])
+            if traced:
+                corrected = ntorch.where(length > 5.0, corrected, plain)
+        add_scaled(param, corrected, -lr)
 
 
 class ASGD(Composed):
@@ -142,14 +147,21 @@ class ASGD(Composed):
         return {"step": self._step_tensor(), "eta": self._step_tensor(float(lr)),
                 "mu": self._step_tensor(1.0), "ax": ntorch.zeros_like(param.detach())}
 
-    def _update(self, param, grad, state, group, step):
-        eta, mu = state["eta"].item(), state["mu"].item()
+    def _update(self, param, grad, state, group, lr):
+        step, eta, mu = (steps_to_calculate(state[name]) for name in ("step", "eta", "mu"))
         param.mul_(1 - group["lambd"] * eta)
-        param.add_(grad, alpha=-eta)
-        if mu == 1:
-            state["ax"].copy_(param)
+        add_scaled(param, grad, -eta)
+        mean = state["ax"]
+        if isinstance(mu, ntorch.Tensor):
+            mean.copy_(ntorch.where(mu == 1, param, mean + (param - mean) * mu))
+        elif mu == 1:
+            mean.copy_(param)
         else:
-            state["ax"].add_((param - state["ax"]) * mu)
-        lr = float(group["lr"])
+            mean.add_((param - mean) * mu)
+        lr = lr.reshape(()) if isinstance(lr, ntorch.Tensor) else lr
         state["eta"].fill_(lr / (1 + group["lambd"] * lr * step) ** group["alpha"])
-        state["mu"].fill_(1 / max(1, step - group["t0"]))
+        state["mu"].fill_(1 / _at_least_one(step - group["t0"]))
+
+
+def _at_least_one(value):
+    return value.clamp_min(1.0) if isinstance(value, ntorch.Tensor) else max(1, value)

@@ -122,6 +122,9 @@ class Optimizer:
     "params" and options that override ``defaults``. A subclass defines ``step``.
     """
 
+    # options that schedulers change: ``step`` sees to them itself when it is recorded (updates.py)
+    _moving = frozenset(("lr", "initial_lr"))
+
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         if "step" in cls.__dict__:
@@ -352,37 +355,3 @@ def _converted(value, param, group, key=None):
     if isinstance(value, list | tuple):
         return type(value)(_converted(v, param, group) for v in value)
     return value
-
-
-@functools.lru_cache(maxsize=4096)
-def _dense(shape, strides):
-    """Whether elements of this layout lie in row-major order without gaps."""
-    step = 1
-    for size, stride in zip(reversed(shape), reversed(strides), strict=True):
-        if size != 1 and stride != step:
-            return False
-        step *= size
-    return True
-
-
-def fusible(tensors):
-    """Whether the fused kernels take ``tensors``: contiguous, all float32 or all float64."""
-    first = tensors[0]
-    dtype, shape, strides = first.dtype, first.shape, first.stride()
-    if dtype is not ntorch.float32 and dtype is not ntorch.float64:
-        return False
-    if not _dense(shape, strides):
-        return False
-    return all(t.dtype is dtype and t.stride() == strides and t.shape == shape for t in tensors)
-
-
-def by_dtype(lists):
-    """The parallel ``lists`` cut by the dtype of the first; empty lists stay empty."""
-    kinds = {tensor.dtype for tensor in lists[0]}
-    if len(kinds) < 2:
-        return [lists] if kinds else []
-    parts = []
-    for kind in kinds:
-        chosen = [i for i, tensor in enumerate(lists[0]) if tensor.dtype is kind]
-        parts.append([[held[i] for i in chosen] if held else held for held in lists])
-    return parts

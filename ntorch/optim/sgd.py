@@ -1,14 +1,8 @@
 """Stochastic gradient descent."""
 import ntorch
 
-from .optimizer import (
-    Optimizer,
-    by_dtype,
-    check_flags,
-    check_lr,
-    fusible,
-    scalar,
-)
+from .optimizer import Optimizer, check_flags, check_lr, scalar
+from .updates import by_dtype, fusible, moving, pinned, rate, rate_to_calculate
 
 
 class SGD(Optimizer):
@@ -16,8 +10,10 @@ class SGD(Optimizer):
 
     ``g`` is the gradient (negated if ``maximize``) plus ``weight_decay p``; with ``nesterov`` the
     step is ``lr (g + momentum b)``. ``foreach`` and ``fused`` choose nothing here: plain float
-    parameters are always updated by one kernel each. ``ValueError`` for options out of range.
+    parameters are always updated by one kernel. ``ValueError`` for options out of range.
     """
+
+    _moving = frozenset(("lr", "initial_lr", "momentum"))
 
     def __init__(self, params, lr=1e-3, momentum=0, dampening=0, weight_decay=0, nesterov=False, *,
                  maximize=False, foreach=None, differentiable=False, fused=None):
@@ -52,40 +48,41 @@ class SGD(Optimizer):
         return loss
 
     def _update(self, group):
-        fused = {True: ([], [], []), False: ([], [], [])}      # by whether it is the first step
+        fresh, held = ([], [], []), ([], [], [])
         plain = not (group["differentiable"] or isinstance(group["lr"], ntorch.Tensor))
-        moving = group["momentum"] != 0
+        has_momentum = pinned(lambda: group["momentum"] != 0)
         for param in group["params"]:
             grad = param.grad
             if grad is None:
                 continue
-            state = self.state[param] if moving else {}
+            state = self.state[param] if has_momentum else {}
             buffer = state.get("momentum_buffer")
             tensors = (param, grad) if buffer is None else (param, grad, buffer)
             if not plain or not fusible(tensors):
                 self._refuse_sparse(grad)
                 _compose(param, state, group)
                 continue
-            lists = fused[buffer is None]
-            if moving:
+            lists = held
+            if has_momentum:
                 if buffer is None:
                     buffer = state["momentum_buffer"] = ntorch.empty_like(param.detach())
+                    lists = fresh
                 lists[2].append(buffer)
             lists[0].append(param)
             lists[1].append(grad)
-        for first, lists in fused.items():
+        for lists in (fresh, held):
             for part in by_dtype(lists):
                 ntorch.ops._fused_sgd_(
                     *part, weight_decay=float(group["weight_decay"]),
-                    momentum=float(group["momentum"]), lr=float(group["lr"]),
+                    momentum=moving(lambda: float(group["momentum"])), lr=rate(group),
                     dampening=float(group["dampening"]), nesterov=bool(group["nesterov"]),
-                    maximize=bool(group["maximize"]), is_first_step=first)
+                    maximize=bool(group["maximize"]), is_first_step=lists is fresh)
 
 
 def _compose(param, state, group):
     """The update in tensor operations: for any dtype, layout, and a tensor learning rate."""
     grad = -param.grad if group["maximize"] else param.grad
-    momentum = group["momentum"]
+    momentum = pinned(lambda: group["momentum"])
     if scalar(group["weight_decay"]) != 0:
         grad = grad + param * group["weight_decay"]
     if momentum != 0:
@@ -96,7 +93,8 @@ def _compose(param, state, group):
             buffer.mul_(momentum).add_(grad, alpha=1 - group["dampening"])
         state["momentum_buffer"] = buffer
         grad = grad + buffer * momentum if group["nesterov"] else buffer
-    if isinstance(group["lr"], ntorch.Tensor):
-        param.sub_(grad * group["lr"].to(param.device))
+    lr = rate_to_calculate(group)
+    if isinstance(lr, ntorch.Tensor):
+        param.sub_(grad * lr.to(param.device))
     else:
-        param.add_(grad, alpha=-group["lr"])
+        param.add_(grad, alpha=-lr)

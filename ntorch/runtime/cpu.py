@@ -1,5 +1,8 @@
 """This processor: name, features, vector width, and how many threads may run here.
 
+``NTORCH_CPU`` names another processor, in LLVM's spelling, to build kernels for: a smaller one of
+the same architecture. It decides features and vector width, and is part of every kernel's key.
+
 Everything is read from files of the operating system, so that importing this module and asking it
 costs microseconds; llvmlite is only asked where those files do not exist.
 """
@@ -7,6 +10,19 @@ import functools
 import hashlib
 import os
 import platform
+
+_V2 = "cx16 sahf popcnt sse sse2 sse3 ssse3 sse4.1 sse4.2"
+_V3 = _V2 + " avx avx2 bmi bmi2 f16c fma lzcnt movbe xsave"
+_V4 = _V3 + " avx512f avx512bw avx512cd avx512dq avx512vl"
+# the levels of the x86-64 psABI, in LLVM's names of features
+LEVELS = {name: frozenset(text.split()) for name, text in (
+    ("x86-64", "sse sse2"), ("x86-64-v2", _V2), ("x86-64-v3", _V3), ("x86-64-v4", _V4))}
+
+
+@functools.cache
+def target():
+    """The processor that kernels are built for if it is not this one: ``NTORCH_CPU``, or ''."""
+    return os.environ.get("NTORCH_CPU", "").strip()
 
 
 @functools.cache
@@ -39,7 +55,13 @@ def arch():
 
 @functools.cache
 def features():
-    """Names of the instruction set extensions, as a frozenset in the kernel's spelling."""
+    """Names of the instruction set extensions that kernels may use, as a frozenset.
+
+    They are in the operating system's spelling, those of a named target in LLVM's.
+    """
+    if target():
+        from .load import features_of
+        return features_of(target())
     fields = _cpuinfo()
     listed = fields.get("flags") or fields.get("Features")
     if listed is not None:

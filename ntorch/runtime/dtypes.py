@@ -151,4 +151,6 @@ def of_scalar(value):
         return _Default.floating.to_complex()
     if isinstance(value, np.generic):
         return from_numpy(value.dtype)
+    if getattr(value, "is_dynamic", False):     # a number of a trace that is asked at each run
+        return of_scalar(value.value)
     raise TypeError(f"expected a number, got {type(value).__name__}")

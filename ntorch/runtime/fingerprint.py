@@ -6,7 +6,7 @@ any edit that changes what would be compiled, in the function or in a callee, ch
 import hashlib
 import types
 
-from ..kernels.stubs import T, typed
+from ..kernels.stubs import T, specialised, typed
 
 _memo = {}
 
@@ -73,6 +73,8 @@ def _value_part(name, value, stack):
     if isinstance(value, typed):
         return "typed:" + ",".join(f"{code}={_digest(variant, stack)}"
                                    for code, variant in sorted(value.variants.items()))
+    if isinstance(value, specialised):
+        return f"{value.code}{value.reassoc}:{_digest(value.function, stack)}"
     if isinstance(value, types.FunctionType):
         return _digest(value, stack)
     if isinstance(value, types.ModuleType):

@@ -3,11 +3,19 @@ not."""
 import functools
 import struct
 
+from . import recording
+
+
+@functools.cache
+def packer_of(count):
+    """The ``struct`` of a table of ``count`` int64 slots."""
+    return struct.Struct(f"{count}q")
+
 
 @functools.cache
 def packer(count):
     """``pack(*slots) -> bytes`` for a table of ``count`` int64 slots."""
-    return struct.Struct(f"{count}q").pack
+    return packer_of(count).pack
 
 
 def run(kernel, slots, n, grain):
@@ -16,6 +24,9 @@ def run(kernel, slots, n, grain):
     The chunk size depends on ``n`` and ``grain`` alone, never on the number of threads, so results
     are the same bit for bit however many there are.
     """
+    if recording.active and (recorder := recording.current()) is not None:
+        recorder.launch(kernel, slots, n, grain)
+        return
     table = packer(len(slots))(*slots)
     run_table(kernel, table, n, grain)
 
@@ -24,8 +35,18 @@ def run_table(kernel, table, n, grain):
     """``run`` with the slots packed already."""
     if n <= 0:
         return
+    if recording.active and (recorder := recording.current()) is not None:
+        recorder.launch(kernel, packer_of(len(table) // 8).unpack(table), n, grain)
+        return
     if n <= grain:
         kernel.call(table, 0, n)
-        return
-    from . import pool
-    pool.parallel(kernel, table, n, max(1, grain))
+    else:
+        _parallel(kernel, table, n, grain if grain > 1 else 1)
+
+
+def _parallel(*launch):
+    """``pool.parallel``, which takes this one's place: the pool is imported by its first launch."""
+    global _parallel
+    from .pool import parallel
+    _parallel = parallel
+    parallel(*launch)

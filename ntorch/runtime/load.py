@@ -1,6 +1,10 @@
 """From an object file to an address: llvmlite links it into the process, Numba is not needed."""
 import functools
 import itertools
+import re
+import sys
+
+from . import cpu
 
 
 @functools.cache
@@ -52,7 +56,73 @@ def link(body, symbol):
 
 @functools.cache
 def host_cpu():
-    """``"name;features"`` of this processor, as LLVM names them: part of every kernel's key."""
+    """``"name;features"`` of this processor, as LLVM names them."""
     llvm, _ = _jit()
     features = llvm.get_host_cpu_features().flatten()
     return f"{llvm.get_host_cpu_name()};{features}"
+
+
+def platform():
+    """What object files are for besides the processor: ``"linux x86_64"``."""
+    return f"{sys.platform} {cpu.arch()}"
+
+
+def target_cpu():
+    """``"name;features"`` of the processor that kernels are built for: part of every key."""
+    name = cpu.target()
+    if not name:
+        return host_cpu()
+    return f"{name};" + ",".join("+" + feature for feature in sorted(features_of(name)))
+
+
+def lacking(built_for):
+    """What this processor lacks to run code for ``built_for`` (a ``target_cpu()``): a list."""
+    name, _, features = built_for.partition(";")
+    host_name, _, host = host_cpu().partition(";")
+    asked, have = features.split(","), set(host.split(","))
+    if name == host_name and not any(f.startswith("-") for f in asked):
+        return []               # a named target: this very processor
+    missing = [f[1:] for f in asked if f.startswith("+") and f not in have]
+    if name not in cpu.LEVELS and name != host_name and not features:
+        return [f"the instructions of {name}"]
+    return missing
+
+
+@functools.cache
+def features_of(name):
+    """Features of the processor that LLVM calls ``name``: those that decide vector widths.
+
+    The levels of x86-64 are listed; of other processors it is seen in how LLVM adds 16 floats.
+    """
+    known = cpu.LEVELS.get(name)
+    if known is not None:
+        return known
+    registers = vector_registers(name) if cpu.arch() == "x86_64" else ""
+    if "zmm" in registers:      # most have more than the level, and code for them may use it
+        return cpu.LEVELS["x86-64-v4"] | {"avx512vbmi", "avx512vnni"}
+    return cpu.LEVELS["x86-64-v3" if "ymm" in registers else "x86-64"] if (
+        cpu.arch() == "x86_64") else frozenset()
+
+
+_PROBE = """
+define void @probe(<16 x float>* %a, <16 x i32>* %b) {
+  %x = load <16 x float>, <16 x float>* %a
+  %y = fadd <16 x float> %x, %x
+  store <16 x float> %y, <16 x float>* %a
+  %u = load <16 x i32>, <16 x i32>* %b
+  %v = add <16 x i32> %u, %u
+  store <16 x i32> %v, <16 x i32>* %b
+  ret void
+}
+"""
+
+
+def vector_registers(name):
+    """The widest kind of register in x86 code for ``name``: "zmm", "ymm", "xmm" or ""."""
+    llvm, _ = _jit()
+    machine = llvm.Target.from_default_triple().create_target_machine(cpu=name, opt=2)
+    text = machine.emit_assembly(llvm.parse_assembly(_PROBE))
+    # the integer addition tells AVX2 from AVX
+    if "zmm" in text:
+        return "zmm"
+    return "ymm" if re.search(r"vp(addd|slld)[^\n]*ymm", text) else "xmm"

@@ -266,6 +266,23 @@ def stack_array(typingctx, like, count):
     return array(like, count), codegen
 
 
+@intrinsic
+def fetch_line(typingctx, source, at):
+    """See ``kernels.gemm_stubs.fetch_line``: into the second level, the first one is too small."""
+    signature = types.void(source, types.int64)
+
+    def codegen(context, builder, sig, values):
+        data = cgutils.create_struct_proxy(source)(context, builder, values[0]).data
+        place = builder.bitcast(builder.gep(data, [values[1]]), ir.IntType(8).as_pointer())
+        fetch = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(ir.VoidType(), [place.type, I32, I32, I32]),
+            "llvm.prefetch.p0")
+        builder.call(fetch, [place, I32(0), I32(2), I32(1)])
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
 def _transposed(builder, rows, n):
     """The columns of the n x n matrix held in the vectors ``rows``: log2(n) rounds of shuffles."""
     mask = ir.VectorType(I32, n)

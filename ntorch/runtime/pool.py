@@ -1,7 +1,7 @@
 """The thread pool: one crew of workers that runs ranges of kernels.
 
 A worker is a daemon thread inside a compiled loop (``pool_native.py``), without the GIL; it spins
-for about 100 microseconds after a launch and then sleeps in the operating system. One launch runs
+for about half a millisecond after a launch and then sleeps in the operating system. One launch runs
 at a time: whoever finds the crew busy, from another Python thread, runs its range itself. Kernels
 give the same bits however a range is cut, and it is cut by size alone, so the result does not
 depend on who runs what.
@@ -21,8 +21,8 @@ from . import pool_native as native
 _FUTEX_NUMBERS = {"x86_64": 202, "aarch64": 98, "riscv64": 98, "ppc64le": 221, "s390x": 238}
 _LOOP = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 _MOST_CHUNKS = 1024             # a launch is cut no finer than this, whatever its grain
-_write_launch = struct.Struct("q").pack_into
-_KERNEL, _CHUNK = 8 * native.KERNEL, 8 * native.CHUNK
+_write_launch = struct.Struct("2q").pack_into       # the words KERNEL and CHUNK
+_KERNEL = 8 * native.KERNEL
 
 
 def futex_number():
@@ -41,12 +41,14 @@ class Crew:
     def __init__(self, count, futex=None, flush=0):
         number = futex_number() if futex is None else futex
         self.count, self.futex = count, number
-        room = np.zeros(native.WORDS + 16, np.int64)
+        size = native.words(count + 1)
+        room = np.zeros(size + 16, np.int64)
         skip = -(room.ctypes.data // 8) % 16        # the state starts on a 128-byte boundary
-        self.words = room[skip:skip + native.WORDS]
+        self.words = room[skip:skip + size]
         self.view = memoryview(self.words).cast("B")
         self.address = self.words.ctypes.data
         self.words[native.FUTEX_NUMBER] = number
+        self.words[native.THREADS] = count + 1
         self.words[native.FLUSH] = flush
         self.launch = build.kernel(native.launch if number else native.launch_spinning,
                                    ("table",)).call_released
@@ -54,15 +56,14 @@ class Crew:
         self._stop = _loop(native.stop if number else native.stop_spinning)
         self._parked = threading.Semaphore(0)
         life = self._work if number else self._work_parking
-        self.threads = [threading.Thread(target=life, name=f"ntorch-worker-{i}", daemon=True)
-                        for i in range(count)]
+        self.threads = [threading.Thread(target=life, args=(i + 1,), name=f"ntorch-worker-{i}",
+                                         daemon=True) for i in range(count)]
         for thread in self.threads:
             thread.start()
 
     def run(self, kernel, table, n, chunk):
         """Run ``kernel`` over ``[0, n)`` in chunks; the caller holds the launch lock."""
-        _write_launch(self.view, _KERNEL, kernel.address)
-        _write_launch(self.view, _CHUNK, chunk)
+        _write_launch(self.view, _KERNEL, kernel.address, chunk)
         if not self.futex and self.words[native.SLEEPERS]:
             self._parked.release(int(self.words[native.SLEEPERS]))
         self.launch(table, self.address, n)
@@ -74,14 +75,14 @@ class Crew:
         for thread in self.threads:
             thread.join(timeout)
 
-    def _work(self):
-        self._loop(self.address, 0, 0)
+    def _work(self, thread):
+        self._loop(self.address, 0, thread)
 
-    def _work_parking(self):
+    def _work_parking(self, thread):
         words = self.words
         while not words[native.STOP]:
             seen = int(words[native.EPOCH])
-            self._loop(self.address, seen, 0)
+            self._loop(self.address, seen, thread)
             words[native.SLEEPERS] += 1
             if words[native.EPOCH] == seen:
                 self._parked.acquire(timeout=0.5)
@@ -162,6 +163,25 @@ def parallel(kernel, table, n, chunk):
             crew.run(kernel, table, n, chunk if chunk > least else least)
     finally:
         lock.release()
+
+
+def hold():
+    """The crew for launches of a program's own, until ``let_go``; None if there is none to have."""
+    if _pool.crew is None and (_pool.threads == 1 or _gather() is None):
+        return None
+    if not _pool.lock.acquire(False):
+        return None
+    crew = _pool.crew
+    if crew is None:
+        _pool.lock.release()
+    elif not crew.futex and crew.words[native.SLEEPERS]:
+        crew._parked.release(int(crew.words[native.SLEEPERS]))
+    return crew
+
+
+def let_go():
+    """Give back what ``hold`` gave."""
+    _pool.lock.release()
 
 
 def get_num_threads():

@@ -5,26 +5,38 @@ State is one table of int64 words, each hot word on cache lines of its own:
 =========  =====================================================================================
 EPOCH      number of launches so far; workers spin on it, then sleep on it
 GATE       OPEN while chunks may be taken, plus the number of workers taking some
-NEXT       first item that nobody has taken
-KERNEL..   the launch: kernel address, table address, items, items a chunk, flush-denormal mode
+THREADS    how many threads there are, the launching one included; set once
+KERNEL..   the launch: kernel address, items a chunk, table address, items, flush-denormal mode,
+           spans in use
 SLEEPERS   workers asleep
 WAITER     1 while the launching thread sleeps until GATE is zero
 STOP       1 when workers shall return
+SPANS..    one word a thread, on lines of their own: the chunks of its part that nobody has taken,
+           ``last << 32 | first``
 =========  =====================================================================================
 
 A worker joins a launch by adding 1 to an open GATE, so after the launching thread has closed the
 gate it waits for those who joined and for nobody else; a worker that wakes late finds it closed.
-The words of the launch change only while GATE is zero.
+The words of the launch are written, and the spans filled, only while GATE is zero.
+
+Each thread has a span of adjacent chunks and takes them from the front: its reads and writes stay
+one stream for the prefetchers, and launches over the same data find it in the same core's cache.
+Who is done takes from the back of the others' spans, so that a thread that came late, or not at
+all, costs one chunk. Chunks are cut by size alone; only who runs them differs.
 """
 from ..kernels.stubs import stub
 
 LINE = 16                       # words: two cache lines, because they are fetched in pairs
-EPOCH, GATE, NEXT, KERNEL, SLEEPERS, WAITER, STOP = (LINE * i for i in range(7))
-TABLE, ITEMS, CHUNK, FLUSH = (KERNEL + i for i in range(1, 5))
-WORDS = LINE * 7
-FUTEX_NUMBER = STOP + 1         # the system call's number on this architecture
+EPOCH, GATE, KERNEL, SLEEPERS, WAITER, STOP, SPANS = (LINE * i for i in range(7))
+CHUNK, TABLE, ITEMS, FLUSH, PARTS = (KERNEL + i for i in range(1, 6))
+FUTEX_NUMBER, THREADS = STOP + 1, STOP + 2      # the system call's number on this architecture
 OPEN = 1 << 32
-SPINS = 4000
+LAST = 1 << 32                  # one chunk at the back of a span
+FIRST_BITS = LAST - 1
+# A worker that is asleep costs the next launch about 100 microseconds, so it spins (28 ns a turn)
+# for longer than an operation's Python takes, which is slow after a kernel that emptied the caches.
+WORKER_SPINS = 20_000
+LAUNCH_SPINS = 4000             # a worker this late has lost its processor, perhaps to the spinning
 
 
 @stub
@@ -95,18 +107,52 @@ def flush_denormal(mode):
     return -1
 
 
-def take_chunks(state):
-    """Take chunks of the present launch until none is left."""
-    kernel, table = state[KERNEL], state[TABLE]
-    items, chunk = state[ITEMS], state[CHUNK]
-    while True:
-        begin = atomic_add(state, NEXT, chunk)
-        if begin >= items:
-            break
-        end = begin + chunk
-        if end > items:
-            end = items
-        call_range(kernel, table, begin, end)
+def words(threads):
+    """How many words the state of a crew has that serves ``threads`` threads."""
+    return SPANS + LINE * threads
+
+
+def take_first(state, span):
+    """The number of the first chunk of a span, taken off it; -1 if it is empty."""
+    left = atomic_load(state, span)
+    while left & FIRST_BITS < left >> 32:
+        if atomic_swap_if(state, span, left, left + 1):
+            return left & FIRST_BITS
+        left = atomic_load(state, span)
+    return -1
+
+
+def take_last(state, span):
+    """The number of the last chunk of a span, taken off it; -1 if it is empty."""
+    left = atomic_load(state, span)
+    while left & FIRST_BITS < left >> 32:
+        if atomic_swap_if(state, span, left, left - LAST):
+            return (left >> 32) - 1
+        left = atomic_load(state, span)
+    return -1
+
+
+def run_chunk(state, number):
+    """Run the kernel over one chunk."""
+    begin = number * state[CHUNK]
+    end = min(begin + state[CHUNK], state[ITEMS])
+    call_range(state[KERNEL], state[TABLE], begin, end)
+
+
+def take_chunks(state, thread):
+    """Take chunks of the present launch until none is left: the own span's, then the others'."""
+    parts = state[PARTS]
+    if thread < parts:
+        number = take_first(state, SPANS + LINE * thread)
+        while number >= 0:
+            run_chunk(state, number)
+            number = take_first(state, SPANS + LINE * thread)
+    for step in range(parts):       # once round is enough: spans only shrink
+        span = SPANS + LINE * ((thread + step) % parts)
+        number = take_last(state, span)
+        while number >= 0:
+            run_chunk(state, number)
+            number = take_last(state, span)
 
 
 def join(state):
@@ -127,15 +173,16 @@ def leave(state, number):
 
 def wait_for_epoch(state, seen):
     """Spin a while until EPOCH differs from ``seen``; whether it did."""
-    for _ in range(SPINS):
+    for _ in range(WORKER_SPINS):
         if atomic_load(state, EPOCH) != seen:
             return True
         cpu_pause(state)
     return False
 
 
-def worker(state, seen, unused):
-    """A worker's life: wait for a launch, help with it, until STOP. Sleeps on the futex."""
+def worker(state, seen, thread):
+    """The life of worker ``thread`` (from 1): wait for a launch, help with it, until STOP. Sleeps
+    on the futex."""
     number = state[FUTEX_NUMBER]
     mode = 0
     while True:
@@ -151,11 +198,11 @@ def worker(state, seen, unused):
             if state[FLUSH] != mode:
                 mode = state[FLUSH]
                 flush_denormal(mode)
-            take_chunks(state)
+            take_chunks(state, thread)
             leave(state, number)
 
 
-def worker_step(state, seen, unused):
+def worker_step(state, seen, thread):
     """Where there is no futex: help until nothing has come for a while, then return to be put to
     sleep by the caller."""
     while wait_for_epoch(state, seen):
@@ -164,15 +211,22 @@ def worker_step(state, seen, unused):
             break
         if join(state):
             flush_denormal(state[FLUSH])
-            take_chunks(state)
+            take_chunks(state, thread)
             atomic_add(state, GATE, -1)
 
 
 def _open(table, address, items):
     state = as_table(address)
+    chunks = (items + state[CHUNK] - 1) // state[CHUNK]
+    parts = min(chunks, state[THREADS])
+    first = 0
+    for part in range(parts):
+        last = chunks * (part + 1) // parts
+        atomic_store(state, SPANS + LINE * part, (last << 32) | first)
+        first = last
+    atomic_store(state, PARTS, parts)
     atomic_store(state, TABLE, table_address(table))
     atomic_store(state, ITEMS, items)
-    atomic_store(state, NEXT, 0)
     atomic_store(state, GATE, OPEN)
     atomic_add(state, EPOCH, 1)
     return state
@@ -188,10 +242,10 @@ def launch(table, address, items):
     if atomic_load(state, SLEEPERS) > 0:
         chunks = (items + state[CHUNK] - 1) // state[CHUNK]
         futex_wake(number, state, EPOCH, chunks - 1)
-    take_chunks(state)
+    take_chunks(state, 0)
     if atomic_add(state, GATE, -OPEN) == OPEN:
         return
-    for _ in range(SPINS):
+    for _ in range(LAUNCH_SPINS):
         if atomic_load(state, GATE) == 0:
             return
         cpu_pause(state)
@@ -206,7 +260,7 @@ def launch(table, address, items):
 def launch_spinning(table, address, items):
     """``launch`` where there is no futex: sleepers are woken by the caller, waiting is spinning."""
     state = _open(table, address, items)
-    take_chunks(state)
+    take_chunks(state, 0)
     atomic_add(state, GATE, -OPEN)
     while atomic_load(state, GATE) != 0:
         cpu_pause(state)

@@ -3,7 +3,7 @@ import ctypes
 
 import numpy as np
 
-from . import memory
+from . import memory, recording
 from .device import CPU, META
 
 on_move = []        # told of a storage whose bytes moved, while old and new memory both live
@@ -23,6 +23,8 @@ class Storage:
         self.version = 0
         if device is META:
             self.address, self._block = 0, None
+        elif recording.active and (recorder := recording.current()) is not None:
+            self.address, self._block = recorder.storage(self, nbytes)
         else:
             self.address, self._block = allocate(nbytes)
 
@@ -31,14 +33,14 @@ class Storage:
             block = self._block
         except AttributeError:      # __init__ raised
             return
-        if block is not None and type(block) is not _Borrowed:
+        if block is not None and type(block) is not Borrowed:
             free(block)
 
     @classmethod
     def borrow(cls, address, nbytes, owner):
         """A storage over memory that ``owner`` keeps alive (a NumPy array, a DLPack capsule)."""
         self = cls.__new__(cls)
-        self.address, self._nbytes, self._block = address, nbytes, _Borrowed(owner)
+        self.address, self._nbytes, self._block = address, nbytes, Borrowed(owner)
         self.device, self.version = CPU, 0
         return self
 
@@ -58,7 +60,7 @@ class Storage:
 
     def resize_(self, nbytes):
         """Change the size, keeping the bytes that fit; RuntimeError for borrowed memory."""
-        if isinstance(self._block, _Borrowed):
+        if isinstance(self._block, Borrowed):
             if nbytes > self._nbytes:
                 raise RuntimeError("Trying to resize storage that is not resizable")
             self._nbytes = nbytes
@@ -77,7 +79,7 @@ class Storage:
             segment = Segment.create(self._nbytes)
             ctypes.memmove(segment.address, self.address, self._nbytes)
             spare = Storage(0)
-            self._take(segment.address, _Borrowed(segment), spare, self._nbytes)
+            self._take(segment.address, Borrowed(segment), spare, self._nbytes)
         return self
 
     @property
@@ -125,7 +127,7 @@ def _rebuild(data):
     return storage
 
 
-class _Borrowed:
+class Borrowed:
     """Marks a block that the storage does not own, and keeps its owner alive."""
 
     __slots__ = ("owner",)
@@ -151,6 +153,10 @@ def array_view(storage, address, shape, byte_strides, numpy_dtype):
     """A NumPy array over memory of ``storage``, which it keeps alive."""
     if 0 in shape:
         return np.empty(shape, numpy_dtype)
+    if recording.active and (recorder := recording.current()) is not None:
+        storage, address = recorder.real(storage, address)
+    elif recording.is_fake(address):
+        recording.abandoned()
     return np.asarray(_Exporter(storage, {
         "version": 3, "typestr": numpy_dtype.str, "shape": tuple(shape),
         "strides": tuple(byte_strides), "data": (address, False)}))

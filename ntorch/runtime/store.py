@@ -14,6 +14,7 @@ import time
 import warnings
 
 SUFFIX = ".kernel"
+NOTES = "notes.json"
 _state = {"directory": None, "checked": None, "memory": {}}
 
 
@@ -44,6 +45,12 @@ def _usable():
     else:
         _state["directory"] = path
     return _state["directory"]
+
+
+def writable():
+    """The directory if entries put now will be seen by other processes, else None."""
+    folder = _usable()
+    return folder if folder and _state.get("full") != folder else None
 
 
 def _refusal(path):
@@ -118,6 +125,37 @@ def put(key, symbol, body, description):
             _state["full"] = _state["directory"]
             warnings.warn(f"ntorch could not keep a kernel in {_state['directory']}: {error}; "
                           "those that do not fit stay in memory", stacklevel=2)
+
+
+def put_entry(key, data):
+    """Take over an entry as another store has it; ValueError if it is not intact or no entry."""
+    if not (len(key) == 40 and key.isalnum()):
+        raise ValueError(f"{key!r:.60} is no key")
+    header, body = _parse(data)
+    description = {name: value for name, value in header.items()
+                   if name not in ("symbol", "size", "sha256", "created")}
+    if not isinstance(header.get("symbol"), str):
+        raise ValueError("no symbol")
+    put(key, header["symbol"], body, description)
+
+
+def note(values):
+    """Keep what other processes shall know of the kernels here: a dict of text."""
+    folder = writable()
+    if folder is not None:
+        with open(os.path.join(folder, NOTES), "w") as file:
+            json.dump(values, file)
+
+
+def noted():
+    """What ``note`` kept; empty if there is nothing readable."""
+    folder = _usable()
+    try:
+        with open(os.path.join(folder or "", NOTES)) as file:
+            found = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def discard(key):

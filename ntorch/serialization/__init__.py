@@ -18,8 +18,8 @@ from typing import Any
 import ntorch
 import ntorch._utils as _utils
 
+from ..runtime.archive import ArchiveReader, ArchiveWriter
 from . import legacy, names
-from .archive import ArchiveReader, ArchiveWriter
 from .files import is_path, reading, writing
 from .locations import default_restore_location, location_tag, register_package, restorer
 from .names import (

@@ -18,7 +18,7 @@ from typing import Any
 import ntorch
 import ntorch._utils as _utils
 
-from .archive import fill
+from ..runtime.archive import fill
 from .names import StorageKind
 from .pickler import StorageTable, pickler_class
 

@@ -114,6 +114,17 @@ class Module(Traversal, State, Conversion):
     # Calling
 
     def __call__(self, *args, **kwargs):
+        compiled = self.__dict__.get("_compiled_call_impl")
+        if compiled is not None:
+            return compiled(*args, **kwargs)
+        return self._call_impl(*args, **kwargs)
+
+    def compile(self, *args, **kwargs):
+        """Compile calls of this module in place; arguments as ``ntorch.compile`` takes them."""
+        from ntorch.compiler import compile
+        self._compiled_call_impl = compile(self._call_impl, *args, **kwargs)
+
+    def _call_impl(self, *args, **kwargs):
         if not (self._forward_hooks or self._forward_pre_hooks or self._backward_hooks
                 or self._backward_pre_hooks or GLOBAL.any()):
             return self.forward(*args, **kwargs)
@@ -123,9 +134,6 @@ class Module(Traversal, State, Conversion):
         except Exception:
             self._run_always_called(args, kwargs, ran)
             raise
-
-    def _call_impl(self, *args, **kwargs):
-        return Module.__call__(self, *args, **kwargs)
 
     def _call_with_hooks(self, args, kwargs, ran):
         args, kwargs = self._run_forward_pre_hooks(args, kwargs)

@@ -208,8 +208,12 @@ class RNNBase(Module):
         batched = batch_sizes is not None or data.dim() == 3
         if not batched:
             data = data.unsqueeze(0 if self.batch_first else 1)
-        hx = self._initial_state(hx, data, batch_sizes, order, batched)
-        self.check_forward_args(data, hx, batch_sizes)
+        if hx is None:
+            self.check_input(data, batch_sizes)
+            hx = self._zero_state(data, batch_sizes)
+        else:
+            hx = self._initial_state(hx, data, batch_sizes, order, batched)
+            self.check_forward_args(data, hx, batch_sizes)
         output, *state = self._run(self._function(), data, batch_sizes, hx)
         state = tuple(state) if len(state) > 1 else state[0]
         if batch_sizes is not None:
@@ -224,8 +228,6 @@ class RNNBase(Module):
         return state.squeeze(1)
 
     def _initial_state(self, hx, data, batch_sizes, order, batched):
-        if hx is None:
-            return self._zero_state(data, batch_sizes)
         if batch_sizes is None:
             wanted = 3 if batched else 2
             if hx.dim() != wanted:
@@ -331,8 +333,6 @@ class LSTM(RNNBase):
         return state[0].squeeze(1), state[1].squeeze(1)
 
     def _initial_state(self, hx, data, batch_sizes, order, batched):
-        if hx is None:
-            return self._zero_state(data, batch_sizes)
         if batch_sizes is None:
             wanted = 3 if batched else 2
             if hx[0].dim() != wanted or hx[1].dim() != wanted:

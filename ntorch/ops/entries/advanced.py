@@ -2,11 +2,12 @@
 from ...kernels import indexing as kernels
 from ...runtime import dtypes
 from ...runtime.device import META
-from ..base import broadcast_shapes, empty, numel, product
+from ..base import broadcast_shapes, empty, make, numel, product
 from ..composite import composite, overloaded
 from ..dtype_rules import _scalar_name
 from ..grids import (
     calculate,
+    demand,
     flat,
     int64,
     raw,
@@ -78,11 +79,11 @@ def argwhere(self):
     return ops._nonzero(self)
 
 
-def located(index, shape, size, stride=1, places=None, dim=0):
+def located(index, shape, size, stride=1, places=None, dim=0, words=None):
     """Positions ``stride * index``, added to ``places``; negative indices count from ``size``.
 
-    The index is broadcast to ``shape``. IndexError if one is outside [-size, size). The result
-    has one element more, for the kernel's use.
+    The index is broadcast to ``shape``. IndexError, with ``words(index)`` if given, for one outside
+    [-size, size). The result has one element more, for the kernel's use.
     """
     if index._shape != shape:
         index = ops.expand(index, shape)
@@ -92,9 +93,13 @@ def located(index, shape, size, stride=1, places=None, dim=0):
         places = empty((n + 1,), dtypes.int64, index._storage.device)
     run(kernels.locate, [("C", flat(index)), ("i", size), ("i", stride), ("i", fresh),
                          ("C", places)], 1, 1)
-    if index._storage.device is not META and (bad := read_int(places, n)) >= 0:
-        raise IndexError(f"index {read_int(index, bad)} is out of bounds for dimension {dim} with "
-                         f"size {size}")
+    if index._storage.device is not META:
+        def fail(place, index):
+            bad = read_int(index, place)
+            raise IndexError(words(bad) if words else f"index {bad} is out of bounds for dimension "
+                             f"{dim} with size {size}")
+        demand("index", make(places._storage, dtypes.int64, (1,), (1,), places._offset + n), fail,
+               index)
     return places
 
 
@@ -284,13 +289,9 @@ def _check_positions(op, self, at):
     if n == 0 and numel(at):
         raise IndexError(f"{op}(): tried to {'put elements into' if op == 'put_' else 'take from'} "
                          "an empty tensor")
-    from ..grids import first_outside
-    try:
-        return reshaped(located(at, at._shape, n), (numel(at),))
-    except IndexError:
-        bad = first_outside(contiguous(at), -n, n)
-        raise IndexError(f"out of range: tried to access index {bad} on a tensor of {n} elements."
-                         ) from None
+    places = located(at, at._shape, n, words=lambda bad: (
+        f"out of range: tried to access index {bad} on a tensor of {n} elements."))
+    return reshaped(places, (numel(at),))
 
 
 @structured("take(Tensor self, Tensor index, *, Tensor? out=None) -> Tensor", exact_out=True)

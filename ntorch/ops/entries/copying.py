@@ -1,7 +1,7 @@
 """Copies and conversions: copy_, clone, contiguous, to, fill_, zero_."""
 import ctypes
 
-from ...runtime import dtypes
+from ...runtime import dtypes, recording
 from ...runtime.device import META, check_available
 from ..base import TensorBase, broadcast_shapes, empty, is_contiguous, make, numel
 from ..composite import composite
@@ -37,7 +37,8 @@ def write(target, source):
     if (target.dtype is source.dtype and target._shape == source._shape
             and is_contiguous(target._shape, target._strides)
             and is_contiguous(source._shape, source._strides)
-            and numel(target) <= 4096):
+            and numel(target) <= 4096
+            and recording.current() is None):
         ctypes.memmove(target._address, source._address, numel(target) * target.dtype.itemsize)
         return target
     IDENTITY._into((source,), target)
@@ -126,7 +127,7 @@ def zero_(self):
     """Set every element to zero."""
     if self._storage.device is META or not numel(self):
         return self
-    if is_contiguous(self._shape, self._strides):
+    if is_contiguous(self._shape, self._strides) and recording.current() is None:
         ctypes.memset(self._address, 0, numel(self) * self.dtype.itemsize)
         return self
     return CONSTANT._into((0,), self)

@@ -1,16 +1,15 @@
 """Connectionist temporal classification (Graves, Fernandez, Gomez, Schmidhuber, ICML 2006)."""
-import itertools
-
-import numpy as np
+import operator
 
 from ...kernels import ctc as kernels
 from ...kernels import ctc_log as logs
-from ...runtime import dtypes
+from ...runtime import dtypes, recording
 from ...runtime.device import META
-from ..base import TensorBase
+from ..base import TensorBase, numel
 from ..composite import overloaded
 from ..dtype_rules import _scalar_name
-from ..host_tables import numpy_view
+from ..grids import demand
+from ..host_tables import int_table, numpy_view
 from ..registry import ops
 from ..structured import as_dtype, contiguous, empty, run, structured
 
@@ -19,10 +18,7 @@ _REDUCTIONS = {0: "none", 1: "mean", 2: "sum"}
 _WORK = 1 << 15         # states and classes worth one task: some ten microseconds
 
 
-def _check_lengths(name, lengths, batch, most):
-    if len(lengths) != batch:
-        raise RuntimeError(f"{name} must be of size batch_size: expected {batch} lengths, one per "
-                           f"sample of log_probs, got {len(lengths)}")
+def _check_range(name, lengths, most):
     for value in lengths:
         if value < 0:
             raise RuntimeError(f"Expected {name} to have value at least 0, but got value {value} "
@@ -48,26 +44,32 @@ def _check_log_probs(log_probs, blank):
                            f"{log_probs._shape[2]}, got {blank}")
 
 
-def _target_offsets(targets, target_lengths, batch):
-    """Where each target starts in the flattened targets; RuntimeError if one does not fit."""
+def _check_sizes(targets, input_lengths, target_lengths, batch):
+    """RuntimeError if the shapes of targets and lengths do not go with ``batch`` samples."""
+    for name, lengths in (("input_lengths", input_lengths), ("target_lengths", target_lengths)):
+        if lengths._shape != (batch,):
+            raise RuntimeError(f"{name} must be of size batch_size: expected {batch} lengths, one "
+                               f"per sample of log_probs, got {numel(lengths)}")
     shape = targets._shape
-    if len(shape) == 1:
-        total = sum(target_lengths)
-        if shape[0] != total:
-            raise RuntimeError(f"Expected tensor to have size {total} at dimension 0, but got size "
-                               f"{shape[0]} for argument #2 'targets' {_CHECKING}")
-        return [0, *itertools.accumulate(target_lengths)][:batch]
-    if len(shape) != 2:
+    if not 1 <= len(shape) <= 2:
         raise RuntimeError(f"Expected 1 to 2 dimensions, but got {len(shape)}-dimensional tensor "
                            f"for argument #2 'targets' {_CHECKING}")
-    if shape[0] != batch:
+    if len(shape) == 2 and shape[0] != batch:
         raise RuntimeError(f"Expected tensor to have size {batch} at dimension 0, but got size "
                            f"{shape[0]} for argument #2 'targets' {_CHECKING}")
-    longest = max(target_lengths)
-    if shape[1] < longest:
-        raise RuntimeError(f"Expected tensor to have size at least {longest} at dimension 1, but "
-                           f"got size {shape[1]} for argument #2 'targets' {_CHECKING}")
-    return [b * shape[1] for b in range(batch)]
+
+
+def _raise_bad_length(spans, steps, targets_shape):
+    """RuntimeError that says what is wrong with the lengths in ``spans``."""
+    _, target_lengths, input_lengths = numpy_view(spans).T.tolist()
+    _check_range("input_lengths", input_lengths, steps)
+    _check_range("target_lengths", target_lengths, None)
+    if len(targets_shape) == 1:
+        raise RuntimeError(f"Expected tensor to have size {sum(target_lengths)} at dimension 0, "
+                           f"but got size {targets_shape[0]} for argument #2 'targets' "
+                           + _CHECKING)
+    raise RuntimeError(f"Expected tensor to have size at least {max(target_lengths)} at dimension "
+                       f"1, but got size {targets_shape[1]} for argument #2 'targets' {_CHECKING}")
 
 
 def _flat_targets(targets):
@@ -76,19 +78,35 @@ def _flat_targets(targets):
     return targets if len(targets._shape) == 1 else ops.reshape(targets, (-1,))
 
 
-def _spans(targets, input_lengths, target_lengths, batch):
-    """The kernels' table of (offset, target length, input length) per sample."""
-    spans = empty((batch, 3), dtypes.int64)
-    view = numpy_view(spans)
-    view[:, 0] = _target_offsets(targets, target_lengths, batch)
-    view[:, 1] = target_lengths
-    view[:, 2] = input_lengths
-    return spans
+def _spans(targets, input_lengths, target_lengths, steps):
+    """The kernels' table of (offset, target length, input length) per sample, and an int64 that is
+    not negative if a length is out of range."""
+    shape = targets._shape
+    spans, found = empty((target_lengths._shape[0], 3), dtypes.int64), empty((1,), dtypes.int64)
+    width, total = (shape[1], 0) if len(shape) == 2 else (-1, shape[0])
+    run(kernels.make_spans, [("C", contiguous(as_dtype(input_lengths, dtypes.int64))),
+                             ("C", contiguous(as_dtype(target_lengths, dtypes.int64))),
+                             ("i", steps), ("i", width), ("i", total), ("C", spans), ("C", found)],
+        n=1, grain=1)
+    return spans, found
 
 
-def _raise_bad_target(status, targets, spans, classes):
-    """RuntimeError that names a wrong label of the first sample that has one."""
-    bad = int(np.flatnonzero(numpy_view(status) == kernels.BAD_LABEL)[0])
+def _recorded():
+    return recording.active and recording.current() is not None
+
+
+def _room(targets, spans, steps):
+    """States of the longest target, the blanks among them, with which it fits ``steps`` steps.
+
+    Lengths are unknown while a program is recorded; the targets' shape bounds them.
+    """
+    known = not _recorded() and spans._storage.device is not META
+    longest = int(numpy_view(spans)[:, 1].max()) if known else targets._shape[-1]
+    return min(longest, steps) + 1
+
+
+def _raise_bad_target(bad, targets, spans, classes):
+    """RuntimeError that names a wrong label of the sample ``bad``, the first that has one."""
     offset, length, _ = numpy_view(spans)[bad]
     labels = numpy_view(targets)[offset:offset + length]
     wrong = int(labels[(labels < 0) | (labels >= classes)][0])
@@ -96,25 +114,33 @@ def _raise_bad_target(status, targets, spans, classes):
                        f"{wrong} in sample {bad}; padding belongs outside its target length")
 
 
+def _unsure(status):
+    """Whether samples are left to the kernels in logarithms; yes while a program is recorded, for
+    those kernels pass over samples that are done."""
+    return _recorded() or kernels.UNCERTAIN in numpy_view(status)
+
+
 def _grain(steps, states):
     return max(1, _WORK // max(1, steps * states))
 
 
-@structured("_ctc_loss(Tensor log_probs, Tensor targets, int[] input_lengths, "
-            "int[] target_lengths, int blank=0, bool zero_infinity=False) -> (Tensor, Tensor)",
+@structured("_ctc_loss(Tensor log_probs, Tensor targets, Tensor input_lengths, "
+            "Tensor target_lengths, int blank=0, bool zero_infinity=False) -> (Tensor, Tensor)",
             method=False)
 def _ctc_loss(log_probs, targets, input_lengths, target_lengths, blank, zero_infinity):
     """``-log p(target)`` per sample, shape (N), and the forward variables that the gradient needs.
 
     ``log_probs`` (T, N, C), float32 or float64; ``targets`` (N, S) or concatenated (sum of
-    lengths). The forward variables are scaled probabilities in float64 (see ``kernels/ctc.py``).
+    lengths); lengths (N), integral. The forward variables are scaled probabilities in float64 (see
+    ``kernels/ctc.py``).
     """
     _check_log_probs(log_probs, blank)
     steps, batch, classes = log_probs._shape
-    _check_lengths("input_lengths", input_lengths, batch, steps)
-    _check_lengths("target_lengths", target_lengths, batch, None)
-    spans = _spans(targets, input_lengths, target_lengths, batch)
-    device, states = log_probs._storage.device, max(target_lengths) + 1
+    _check_sizes(targets, input_lengths, target_lengths, batch)
+    spans, wrong = _spans(targets, input_lengths, target_lengths, steps)
+    shape = targets._shape
+    demand("length", wrong, lambda _, real: _raise_bad_length(real, steps, shape), spans)
+    device, states = log_probs._storage.device, _room(targets, spans, steps)
     losses = empty((batch,), log_probs.dtype, device)
     alpha = empty((batch, steps, 2 * states), dtypes.float64, device)
     if device is META:
@@ -126,10 +152,10 @@ def _ctc_loss(log_probs, targets, input_lengths, target_lengths, blank, zero_inf
                  ("C", alpha), ("C", losses), ("C", status), ("C", scratch)]
     options = dict(n=batch, grain=_grain(steps, 2 * states), T="f8", reassoc=True)
     run(kernels.forward, arguments, **options)
-    found = set(numpy_view(status).tolist())
-    if kernels.BAD_LABEL in found:
-        _raise_bad_target(status, flat, spans, classes)
-    if kernels.UNCERTAIN in found:
+    bad = empty((1,), dtypes.int64)
+    run(kernels.first_bad, [("C", status), ("C", bad)], n=1, grain=1)
+    demand("label", bad, lambda place, *real: _raise_bad_target(place, *real, classes), flat, spans)
+    if _unsure(status):
         run(logs.forward_in_logs, arguments, **options)
     return losses, alpha
 
@@ -142,7 +168,7 @@ def _(grad0, log_probs, targets, input_lengths, target_lengths, blank, zero_infi
 
 
 @structured("_ctc_loss_backward(Tensor grad, Tensor log_probs, Tensor targets, "
-            "int[] input_lengths, int[] target_lengths, Tensor neg_log_likelihood, "
+            "Tensor input_lengths, Tensor target_lengths, Tensor neg_log_likelihood, "
             "Tensor log_alpha, int blank, bool zero_infinity=False) -> Tensor", method=False)
 def _ctc_loss_backward(grad, log_probs, targets, input_lengths, target_lengths, neg_log_likelihood,
                        log_alpha, blank, zero_infinity):
@@ -151,7 +177,7 @@ def _ctc_loss_backward(grad, log_probs, targets, input_lengths, target_lengths, 
     Occupancy (T, N, C) is the posterior probability of each class at each step, given the target.
     """
     steps, batch, classes = log_probs._shape
-    spans = _spans(targets, input_lengths, target_lengths, batch)
+    spans, _ = _spans(targets, input_lengths, target_lengths, steps)
     result = empty(log_probs._shape, log_probs.dtype, log_probs._storage.device)
     room = log_alpha._shape[2] // 2
     if result._storage.device is META:
@@ -164,7 +190,7 @@ def _ctc_loss_backward(grad, log_probs, targets, input_lengths, target_lengths, 
     options = dict(n=batch, grain=_grain(steps, 2 * room + classes), T="f8", reassoc=True)
     run(kernels.backward, [*shared, ("i", zero_infinity), ("C", log_alpha),
                            ("C", neg_log_likelihood), *end], **options)
-    if numpy_view(status).any():
+    if _unsure(status):
         run(logs.backward_in_logs, [*shared, ("C", log_alpha), *end], **options)
     return result
 
@@ -176,13 +202,13 @@ def _(grad):
 
 
 def _lengths(name, lengths):
-    """Lengths given as a tensor or a sequence, as a tuple of ints."""
+    """Lengths given as a tensor or a sequence, as a tensor of one dimension."""
     if isinstance(lengths, TensorBase):
         if lengths.dtype.category not in (dtypes.INT, dtypes.BOOL):
             raise RuntimeError(f"{name} must be integral, got a tensor of {lengths.dtype}")
-        values = lengths.tolist()
-        return tuple(values) if isinstance(values, list) else (values,)
-    return (lengths,) if isinstance(lengths, int) else tuple(lengths)
+        return ops.reshape(lengths, (1,)) if not lengths._shape else lengths
+    values = (lengths,) if isinstance(lengths, int) else tuple(lengths)
+    return int_table([operator.index(value) for value in values])
 
 
 def _reduction(reduction):
@@ -227,7 +253,7 @@ def ctc_loss(log_probs, targets, input_lengths, target_lengths, blank=0, reducti
     if reduction == "sum":
         return ops.sum(losses)
     if reduction == "mean":
-        lengths = empty(losses._shape, losses.dtype, losses._storage.device)
-        numpy_view(lengths)[...] = np.maximum(target_lengths, 1)
-        return ops.mean(ops.div(losses, lengths))
+        if losses._storage.device is not META:
+            losses = ops.div(losses, ops.clamp_min(target_lengths, 1))
+        return ops.mean(losses)
     return losses if batched else ops.squeeze(losses, 0)

@@ -1,13 +1,13 @@
 """Embedding tables: rows by index, and one-hot rows; bags are in ``embedding_bag.py``."""
 from ...kernels import embedding as kernels
-from ...runtime import dtypes
+from ...runtime import dtypes, recording
 from ...runtime.device import META
 from ..base import TensorBase, empty, product
 from ..composite import overloaded
 from ..registry import ops
 from ..rows import check_rows, column_grain, flat_indices, occurrences, padding_index
 from ..structured import as_dtype, compute_dtype, contiguous, run, structured, zeros
-from ..windows import computed, grain, reshaped
+from ..windows import check_when_run, computed, grain, reshaped
 from . import embedding_bag  # noqa: F401  (registers its entries)
 
 
@@ -122,6 +122,25 @@ def one_hot(tensor, num_classes=-1):
     return ops._one_hot(tensor, num_classes)
 
 
+def _checked_classes(row, num_classes):
+    """``num_classes``, found out if it is -1; RuntimeError for a class outside them.
+
+    While a program is recorded and the number is given, classes are looked at when it runs.
+    """
+    if recording.active and num_classes > 0 and recording.current() is not None:
+        check_when_run(row, num_classes, lambda row: _checked_classes(row, num_classes))
+        return num_classes
+    low, high = (int(f(row).item()) for f in (ops.amin, ops.amax))
+    if low < 0:
+        raise RuntimeError(f"Class values must be non-negative, got {low}.")
+    if num_classes == -1:
+        num_classes = high + 1
+    if high >= num_classes > 0:
+        raise RuntimeError(f"Class values must be smaller than num_classes, got {high} for "
+                           f"num_classes = {num_classes}.")
+    return num_classes
+
+
 @structured("_one_hot(Tensor self, int num_classes) -> Tensor", method=False, differentiable=False)
 def _one_hot(self, num_classes):
     """See ``one_hot``."""
@@ -133,14 +152,7 @@ def _one_hot(self, num_classes):
         raise RuntimeError("Can not infer total number of classes from empty tensor.")
     row = reshaped(contiguous(self), (count,))
     if count and self._storage.device is not META:
-        low, high = (int(f(row).item()) for f in (ops.amin, ops.amax))
-        if low < 0:
-            raise RuntimeError(f"Class values must be non-negative, got {low}.")
-        if num_classes == -1:
-            num_classes = high + 1
-        if high >= num_classes > 0:
-            raise RuntimeError(f"Class values must be smaller than num_classes, got {high} for "
-                               f"num_classes = {num_classes}.")
+        num_classes = _checked_classes(row, num_classes)
     if num_classes < 1:
         raise RuntimeError(f"num_classes should be positive, got {num_classes}")
     out = empty((*self._shape, num_classes), dtypes.int64, self._storage.device)

@@ -3,6 +3,7 @@ from ...kernels import embedding as kernels
 from ...runtime import dtypes
 from ..base import empty, product
 from ..composite import overloaded
+from ..grids import check_inside
 from ..registry import ops
 from ..rows import check_rows, column_grain, flat_indices, occurrences, padding_index
 from ..structured import as_dtype, contiguous, run, structured, zeros
@@ -160,10 +161,9 @@ def _with_end(offsets, count, include_last_offset):
     starts = flat_indices("embedding_bag", offsets)
     if include_last_offset and not starts._shape[0]:
         raise RuntimeError("include_last_offset: number of offsets should be at least 1")
-    if starts._shape[0] and int(ops.select(starts, 0, 0).item()) != 0:
-        raise RuntimeError("offsets[0] has to be 0, i.e., the first sequence in the mini-batch "
-                           "has to start from position 0. However, got "
-                           f"{ops.select(starts, 0, 0).item()}")
+    check_inside(ops.slice(starts, 0, 0, 1), 0, 1, lambda wrong: RuntimeError(
+        "offsets[0] has to be 0, i.e., the first sequence in the mini-batch has to start from "
+        f"position 0. However, got {wrong}"))
     check_indices(starts, count + 1, lambda wrong: RuntimeError(
         f"offsets[-1] can not be greater than input's length({count}) but got offsets[-1] of "
         f"{wrong}"))

@@ -9,6 +9,7 @@ from ..grids import (
     calculable,
     calculate,
     check_index,
+    check_inside,
     grid,
     int64,
     lanes,
@@ -104,15 +105,9 @@ def index_select(self, dim, index):
     places = int64(_as_vector(index))
     out = empty(shape, self.dtype, self._storage.device)
     source = grid(raw(contiguous(self)), d)
-    if _first_bad(places, source._shape[1]):
-        raise IndexError("index out of range in self")
+    check_inside(places, 0, source._shape[1], lambda _: IndexError("index out of range in self"))
     select_rows(source, places, raw(out))
     return out
-
-
-def _first_bad(places, size):
-    from ..grids import first_outside
-    return first_outside(places, 0, size) is not None
 
 
 def select_rows(source, places, out):

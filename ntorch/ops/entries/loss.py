@@ -4,13 +4,14 @@ Losses between tensors of one shape are in ``loss_pointwise.py``, those of dista
 ``loss_distance.py``.
 """
 from ...kernels import loss as kernels
-from ...runtime import dtypes
+from ...runtime import dtypes, recording
 from ..base import empty, make, product
 from ..composite import overloaded
 from ..dtype_rules import _scalar_name
+from ..host_tables import numpy_view
 from ..losses import reduced, reduction_name
 from ..registry import ops
-from ..structured import as_dtype, compute_dtype, contiguous, run, structured
+from ..structured import as_dtype, compute_dtype, contiguous, run, structured, zeros
 from ..windows import check_indices, computed, flags, grain, parameter, reshaped
 from . import loss_distance, loss_pointwise  # noqa: F401  (register their entries)
 
@@ -26,11 +27,25 @@ def _flat(target, batch):
     return reshaped(row, (batch, product(row._shape) // batch if batch else 0))
 
 
-def _raise_bad_class(words, classes, ignore_index):
-    """IndexError if a kernel noted a target that is no class."""
-    if words[0]:
+def _noting(launch, classes, ignore_index):
+    """Call ``launch(bad)``, whose kernel notes in ``bad`` a target that is no class: IndexError.
+
+    While a program is recorded the IndexError comes when the program runs.
+    """
+    def fail(words):
         raise IndexError(f"Target {words[1]} is out of bounds: expected a class in [0, {classes}) "
                          f"or ignore_index {ignore_index}.")
+    recorder = recording.current() if recording.active else None
+    if recorder is None:
+        bad, words = flags(2)
+        launch(bad)
+        if words[0]:
+            fail(words)
+        return
+    bad, found = zeros((2,), dtypes.int64), empty((1,), dtypes.int64)
+    launch(bad)
+    run(kernels.was_noted, [("C", bad), ("C", found)], n=1, grain=1)
+    recorder.check("class", found, lambda _, bad: fail(numpy_view(bad)), (bad,))
 
 
 def _nll_arrays(x, target, weight, ignore_index):
@@ -50,10 +65,9 @@ def _nll_pick(self, target, weight, ignore_index):
     x = computed(self)
     index, arrays = _nll_arrays(x, target, weight, ignore_index)
     out = empty(target._shape, x.dtype, x._storage.device)
-    bad, words = flags(2)
-    run(kernels.pick_classes, [*arrays, ("C", reshaped(out, index._shape)), ("C", bad)],
-        n=index._shape[0], grain=grain(4 * index._shape[1]))
-    _raise_bad_class(words, x._shape[1], ignore_index)
+    _noting(lambda bad: run(
+        kernels.pick_classes, [*arrays, ("C", reshaped(out, index._shape)), ("C", bad)],
+        n=index._shape[0], grain=grain(4 * index._shape[1])), x._shape[1], ignore_index)
     return as_dtype(out, self.dtype)
 
 
@@ -72,10 +86,9 @@ def _nll_total(self, target, weight, ignore_index, mean):
     blocks = -(-index._shape[0] // block)
     partial = empty((blocks, 2), x.dtype, x._storage.device)
     both = empty((2,), x.dtype, x._storage.device)
-    bad, words = flags(2)
-    run(kernels.sum_classes, [*arrays, ("i", block), ("C", partial), ("C", bad)], n=blocks,
-        grain=grain(8 * BLOCK))
-    _raise_bad_class(words, x._shape[1], ignore_index)
+    _noting(lambda bad: run(
+        kernels.sum_classes, [*arrays, ("i", block), ("C", partial), ("C", bad)], n=blocks,
+        grain=grain(8 * BLOCK)), x._shape[1], ignore_index)
     run(kernels.finish_sum, [("C", partial), ("i", mean), ("C", both)], n=1, grain=1)
     both = as_dtype(both, self.dtype)
     return tuple(make(both._storage, both.dtype, (), (), both._offset + k) for k in range(2))

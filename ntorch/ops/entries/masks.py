@@ -5,7 +5,7 @@ from ...runtime.device import META
 from ..base import TensorBase, broadcast_shapes, empty, numel
 from ..composite import composite
 from ..dtype_rules import _scalar_name, same
-from ..grids import flat, raw, reshaped, updating
+from ..grids import flat, need_true, raw, reshaped, updating
 from ..pointwise import pointwise
 from ..registry import ops
 from ..structured import contiguous, run, structured
@@ -99,8 +99,9 @@ def _masked_scatter(self, mask, source):
         raise RuntimeError("masked_scatter: expected self and source to have same dtypes but got "
                            f"{_scalar_name(self.dtype)} and {_scalar_name(source.dtype)}")
     flags = contiguous(ops.expand(mask, self._shape))
-    if self._storage.device is not META and ops.sum(flags).item() > numel(source):
-        raise RuntimeError("Number of elements of source < number of ones in mask")
+    if self._storage.device is not META:
+        need_true(ops.le(ops.sum(flags), numel(source)), RuntimeError(
+            "Number of elements of source < number of ones in mask"))
     values = flat(raw(contiguous(source)))
 
     def write(target):

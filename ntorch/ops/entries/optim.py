@@ -1,62 +1,63 @@
-"""Fused updates of optimizers: each parameter and its state in one pass.
+"""Fused updates of optimizers: one launch for all parameters, a pass over each and its state.
 
-All lists hold contiguous tensors of one floating dtype, which are written in place.
+All lists hold contiguous tensors of one floating dtype, which are written in place. Nothing is read
+in Python and nothing is calculated from the learning rate there: kernels count the steps, and
+``lr``, ``momentum`` and ``beta1`` may be objects that stand for numbers to come (``is_dynamic``).
 """
-import ctypes
-import math
-
 from ...kernels import optim as kernels
 from ...runtime import build, dtypes, launch
 from ...runtime.device import CPU, META
-from ..base import is_contiguous, numel
-from ..registry import ops
+from ..base import contiguous_strides, empty, is_contiguous, numel, product
 from ..structured import structured
 
-GRAIN = 1 << 14       # elements of one task: some ten microseconds
+GRAIN = (1 << 14) // kernels.BLOCK          # blocks of one task: some ten microseconds
+_bits = build.double_bits
 
 
-def _checked(op, lists):
-    """Check the lists: same lengths, one dtype, the shapes of the parameters, dense."""
+def _records(op, lists):
+    """The records of a table, and how many blocks they are: see ``kernels.optim``.
+
+    RuntimeError unless the lists have one length, all is of one dtype and every tensor has the
+    form of its parameter, which is dense.
+    """
+    dtype, slots, first = lists[0][0].dtype, [], 0
+    if dtype is not dtypes.float32 and dtype is not dtypes.float64:
+        raise RuntimeError(f"{op}: expected float32 or float64 parameters, got {dtype}")
     counts = {len(tensors) for tensors in lists}
     if len(counts) > 1:
         raise RuntimeError(f"{op}: expected lists of the same length, got lengths {sorted(counts)}")
-    dtype = lists[0][0].dtype
-    if dtype is not dtypes.float32 and dtype is not dtypes.float64:
-        raise RuntimeError(f"{op}: expected float32 or float64 parameters, got {dtype}")
-    for first in lists[0]:
-        if not is_contiguous(first._shape, first._strides):
+    for tensors in zip(*lists, strict=True):
+        shape, strides = tensors[0]._shape, tensors[0]._strides
+        if strides != contiguous_strides(shape) and not is_contiguous(shape, strides):
             raise RuntimeError(f"{op}: expected contiguous parameters; call .contiguous()")
-    for tensors in lists[1:]:
-        for first, tensor in zip(lists[0], tensors, strict=True):
-            if (tensor.dtype is not dtype or tensor._strides != first._strides
-                    or tensor._shape != first._shape):
+        for tensor in tensors:
+            if tensor.dtype is not dtype or tensor._strides != strides or tensor._shape != shape:
                 raise RuntimeError(
                     f"{op}: expected gradients and state like the parameter: contiguous {dtype} of "
-                    f"shape {tuple(first._shape)}, got {tensor.dtype} of shape "
-                    f"{tuple(tensor._shape)}; call .contiguous()")
+                    f"shape {tuple(shape)}, got {tensor.dtype} of shape {tuple(tensor._shape)}; "
+                    "call .contiguous()")
+            slots.append(tensor._address)
+        n = product(shape)
+        slots += (n, first)
+        first += (n + kernels.BLOCK - 1) // kernels.BLOCK
+    return slots, first
 
 
-def _kernel(function, arrays, scalars, dtype):
-    kinds = (f"{dtype.code}:1C",) * arrays + ("T",) * scalars
-    return build.kernel(function, kinds, T=dtype.code)
+def _update(kernel, header, records, blocks, lists, written):
+    """Launch ``kernel`` over all parameters: ``header`` is what its table begins with. The lists of
+    ``written`` count as changed."""
+    parameters = lists[0]
+    if parameters[0]._storage.device is not META:
+        kernel = build.kernel(kernel, ("table",), T=parameters[0].dtype.code, name="optimizer")
+        launch.run(kernel, [len(parameters), *header, *records], blocks, GRAIN)
+    for tensors in written:
+        for tensor in tensors:
+            tensor._storage.version += 1
 
 
-def _update(kernel, tensors, scalars, written):
-    """One launch over the flat ``tensors``; ``scalars`` are bits of doubles; the tensors at the
-    places ``written`` count as changed."""
-    n = numel(tensors[0])
-    slots = []
-    for tensor in tensors:
-        slots += (tensor._address, n)
-    slots += scalars
-    if tensors[0]._storage.device is not META:
-        launch.run(kernel, slots, n, GRAIN)
-    for place in written:
-        tensors[place]._storage.version += 1
-
-
-def _bits(*values):
-    return [build.double_bits(value) for value in values]
+def _repeats(lists):
+    """Whether a parameter stands there twice: its updates must follow each other."""
+    return len({tensor._address for tensor in lists[0]}) < len(lists[0])
 
 
 @structured("_fused_sgd_(Tensor[] self, Tensor[] grads, Tensor[] momentum_buffer_list, *, "
@@ -68,64 +69,66 @@ def _fused_sgd_(parameters, grads, buffers, weight_decay, momentum, lr, dampenin
 
     On the first step of a momentum buffer it takes the gradient itself, whatever it held.
     """
-    sign = -1.0 if maximize else 1.0
     if not parameters:
         return ()
-    _checked("_fused_sgd_", [parameters, grads, buffers] if buffers else [parameters, grads])
-    dtype = parameters[0].dtype
-    if not buffers:
-        scalars = _bits(lr, weight_decay, sign)
-        kernel = _kernel(kernels.sgd, 2, 3, dtype)
-        for pair in zip(parameters, grads, strict=True):
-            _update(kernel, pair, scalars, (0,))
+    lists = [parameters, grads, buffers] if buffers else [parameters, grads]
+    records, blocks = _records("_fused_sgd_", lists)
+    if _repeats(lists) and len(parameters) > 1:
+        for each in zip(*lists, strict=True):
+            _fused_sgd_.host(*([tensor] for tensor in each), *([] if buffers else [[]]),
+                             weight_decay, momentum, lr, dampening, nesterov, maximize,
+                             is_first_step)
         return ()
-    function = kernels.sgd_nesterov if nesterov else kernels.sgd_momentum
-    rest = 1.0 - dampening
-    if is_first_step:
-        rest = 1.0
-        for buffer in buffers:
-            ops.zero_(buffer)
-    scalars = _bits(lr, weight_decay, sign, momentum, rest)
-    kernel = _kernel(function, 3, 5, dtype)
-    for tensors in zip(parameters, grads, buffers, strict=True):
-        _update(kernel, tensors, scalars, (0, 2))
+    kind = parameters[0].dtype.code + ":1C"
+    if buffers:
+        kernel = kernels.momentum_kernel(
+            kind, kernels.sgd_nesterov if nesterov else kernels.sgd_momentum)
+    else:
+        kernel = kernels.sgd_kernel(kind)
+    header = [_bits(lr), _bits(weight_decay), _bits(-1.0 if maximize else 1.0), _bits(momentum),
+              _bits(1.0 if is_first_step else 1.0 - dampening), int(is_first_step)]
+    _update(kernel, header, records, blocks, lists, (parameters, buffers))
     return ()
 
 
-_STEPS = {dtypes.float32: ctypes.c_float, dtypes.float64: ctypes.c_double}
+_STEPS = {dtypes.float32: 0, dtypes.float64: 1}
 
 
-def _counted(op, tensor):
-    """The step count one higher, read and written where it lies."""
-    kind = _STEPS.get(tensor.dtype)
-    if kind is None or numel(tensor) != 1 or tensor._storage.device is not CPU:
-        raise RuntimeError(f"{op}: expected each step as one float32 or float64 number on the CPU, "
-                           f"got {tensor.dtype} of shape {tuple(tensor._shape)}")
-    count = kind.from_address(tensor._address)
-    count.value += 1.0
-    tensor._storage.version += 1
-    return count.value
+def _coefficients(op, steps, lr, beta1, beta2, decay):
+    """Count the steps up, in a kernel; what Adam needs of them, a row for each parameter."""
+    out = empty((len(steps), kernels.COEFFICIENTS), dtypes.float64)
+    slots = [len(steps), _bits(lr), _bits(beta1), _bits(beta2), _bits(decay), out._address]
+    for tensor in steps:
+        wide = _STEPS.get(tensor.dtype)
+        if wide is None or numel(tensor) != 1 or tensor._storage.device is not CPU:
+            raise RuntimeError(f"{op}: expected each step as one float32 or float64 number on the "
+                               f"CPU, got {tensor.dtype} of shape {tuple(tensor._shape)}")
+        slots += (tensor._address, wide)
+    kernel = build.kernel(kernels.count_steps, ("table",), T="f8")
+    launch.run(kernel, slots, 1, 1)
+    return out
 
 
 def _adam(op, lists, steps, lr, beta1, beta2, weight_decay, eps, amsgrad, maximize, decoupled):
     if not lists[0]:
         return ()
     used = lists if amsgrad else lists[:4]
-    _checked(op, [*used])
-    sign = -1.0 if maximize else 1.0
-    keep, decay = (1.0 - lr * weight_decay, 0.0) if decoupled else (1.0, weight_decay)
-    kernel = _kernel(kernels.amsgrad if amsgrad else kernels.adam, len(used), 9,
-                     lists[0][0].dtype)
-    written = (0, 2, 3, 4) if amsgrad else (0, 2, 3)
-    known = {}
-    for tensors, count in zip(zip(*used, strict=True), steps, strict=True):
-        step = _counted(op, count)
-        scalars = known.get(step)
-        if scalars is None:
-            root = math.sqrt(1.0 - beta2 ** step)
-            scalars = known[step] = _bits(lr / (1.0 - beta1 ** step), root, 1.0 - beta1, beta2,
-                                          1.0 - beta2, eps, decay, keep, sign)
-        _update(kernel, tensors, scalars, written)
+    records, blocks = _records(op, used)
+    if len(steps) != len(lists[0]):
+        raise RuntimeError(f"{op}: expected a step for each of {len(lists[0])} parameters, got "
+                           f"{len(steps)}")
+    if _repeats(lists) and len(steps) > 1:
+        for i, step in enumerate(steps):
+            _adam(op, [each[i:i + 1] for each in lists], [step], lr, beta1, beta2, weight_decay,
+                  eps, amsgrad, maximize, decoupled)
+        return ()
+    coefficients = _coefficients(op, steps, lr, beta1, beta2, weight_decay if decoupled else 0.0)
+    kind = lists[0][0].dtype.code + ":1C"
+    kernel = kernels.amsgrad_kernel(kind) if amsgrad else kernels.adam_kernel(kind)
+    header = [_bits(beta2), _bits(1.0 - beta2), _bits(eps),
+              _bits(0.0 if decoupled else weight_decay), _bits(-1.0 if maximize else 1.0),
+              coefficients._address]
+    _update(kernel, header, records, blocks, used, (lists[0], *used[2:], steps))
     return ()
 
 

@@ -1,4 +1,4 @@
-"""In-place random fills, multinomial and dropout; factories are in ``ntorch/random.py``.
+"""In-place random fills, and multinomial; factories are in ``ntorch/random.py``.
 
 For the same seed and calls the numbers are those of torch's CPU generator, bit for bit (on CPUs
 where torch uses its own generator; its Intel build takes ``bernoulli_`` with a number from MKL).
@@ -15,6 +15,7 @@ from ..base import empty, is_contiguous, numel
 from ..composite import composite
 from ..dtype_rules import _scalar_name
 from ..generator import chosen
+from ..grids import need_true
 from ..outputs import check_writable
 from ..registry import ops
 from ..structured import as_dtype, contiguous, run, structured
@@ -262,8 +263,8 @@ def bernoulli_(self, p, generator):
         raise NotImplementedError(
             f'"bernoulli_tensor_cpu_p_" not implemented for {_quoted(p.dtype)}')
     if p._storage.device is not META and numel(p):
-        _need(ops.amin(p).item() >= 0 and ops.amax(p).item() <= 1,
-              "bernoulli_: expected all elements of p to be in [0, 1]")
+        inside = ops.logical_and(ops.ge(ops.amin(p), 0), ops.le(ops.amax(p), 1))
+        need_true(inside, RuntimeError("bernoulli_: expected all elements of p to be in [0, 1]"))
     dtype = dtypes.float64 if p.dtype is dtypes.float64 else dtypes.float32
     threshold = draw.memory_order_like(ops.expand(p, self._shape), self)
     return _fill_below(self, as_dtype(threshold, dtype), dtype, generator)
@@ -274,8 +275,8 @@ def _fill_below(self, p, dtype, generator):
     ``self``."""
     if self._storage.device is META or numel(self) == 0:
         return self
-    vector = empty((numel(self),), dtype)
-    draw.uniform(vector, 0, 1, generator)
+    vector = draw.drawn(empty((numel(self),), dtype),
+                        lambda v: draw.uniform(v, 0, 1, generator))
     if not isinstance(p, float):
         p = draw.flat(contiguous(p))
     hits = ops.lt(vector, p)
@@ -307,10 +308,10 @@ def _check_multinomial(self, num_samples, replacement):
     _need(columns <= 1 << 24, "number of categories cannot exceed 2^24")
     if self._storage.device is META or numel(self) == 0:
         return
-    _need(ops.amin(self).item() >= 0 and ops.amax(self).item() < math.inf,
-          "probability tensor contains either `inf`, `nan` or element < 0")
-    _need(ops.amin(ops.sum(self, -1)).item() > 0,
-          "invalid multinomial distribution (sum of probabilities <= 0)")
+    need_true(ops.logical_and(ops.ge(ops.amin(self), 0), ops.lt(ops.amax(self), math.inf)),
+              RuntimeError("probability tensor contains either `inf`, `nan` or element < 0"))
+    need_true(ops.gt(ops.amin(ops.sum(self, -1)), 0), RuntimeError(
+        "invalid multinomial distribution (sum of probabilities <= 0)"))
 
 
 @structured("multinomial(Tensor self, int num_samples, bool replacement=False, *, "
@@ -339,52 +340,12 @@ def multinomial(self, num_samples, replacement, generator):
     weights = draw.reshaped(weights, (rows, self._shape[-1]))
     total = empty(weights._shape, weights.dtype)
     run(kernels.cumulative, [("C", weights), ("C", total)], rows, 1)
-    uniforms = empty((rows * num_samples,), dtypes.float64)
-    draw.uniform(uniforms, 0, 1, generator)
+    uniforms = draw.drawn(empty((rows * num_samples,), dtypes.float64),
+                          lambda v: draw.uniform(v, 0, 1, generator))
     out = empty((rows, num_samples), dtypes.int64)
     run(kernels.choose, [("C", total), ("C", draw.reshaped(uniforms, out._shape)), ("C", out)],
         rows, 1)
     return draw.reshaped(out, shape)
-
-
-@structured("native_dropout(Tensor input, float p, bool? train) -> (Tensor, Tensor)")
-def native_dropout(input, p, train):  # noqa: A002 - the schema's name
-    """``(input * mask / (1 - p), mask)``: each element is kept with probability ``1 - p``.
-
-    The mask comes from Philox, keyed by the default generator's next word: it depends on the seed
-    and not on the number of threads.
-    """
-    if train is False:
-        return ops.clone(input), ops.ones_like(input, dtype=dtypes.bool_)
-    if not (input.dtype.is_floating_point or input.dtype.is_complex):
-        raise RuntimeError("result type Float can't be cast to the desired output type "
-                           + _scalar_name(input.dtype))
-    if input._storage.device is META:
-        mask = empty(input._shape, dtypes.bool_, META)
-    else:
-        mask = draw.keep_mask(input._shape, 1.0 - p, chosen(None, "dropout"))
-    return ops.mul(ops.mul(input, mask), 1.0 / (1.0 - p) if p < 1 else 0.0), mask
-
-
-@native_dropout.gradient("input")
-def _(grad0, result1, p, train):
-    if train is False:
-        return grad0
-    return grad0 * result1 * (1.0 / (1.0 - p) if p < 1 else 0.0)
-
-
-@composite("dropout(Tensor self, float p, bool train, *, bool inplace=False) -> Tensor",
-           method=False)
-def dropout(self, p, train, inplace):
-    """Zeroes elements with probability ``p`` and scales the others by ``1 / (1 - p)`` in training.
-
-    RuntimeError unless ``0 <= p <= 1``.
-    """
-    _need(0 <= p <= 1, f"dropout probability has to be between 0 and 1, but got {p:g}")
-    if not train or p == 0 or numel(self) == 0:
-        return self
-    result = ops.native_dropout(self, p, True)[0]
-    return ops.copy_(self, result) if inplace else result
 
 
 from . import random_factories  # noqa: E402, F401 - factories that use the fills above

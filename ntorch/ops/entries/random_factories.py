@@ -11,7 +11,7 @@ from ..base import TensorBase, broadcast_shapes, empty, integer
 from ..composite import overloaded
 from ..dtype_rules import _scalar_name
 from ..generator import chosen
-from ..grids import write_out
+from ..grids import need_true, write_out
 from ..registry import ops
 from ..structured import structured
 from .factories import check_dtype, finish, sizes_of
@@ -188,5 +188,6 @@ def _check_deviation(std):
         return
     if std.dtype.is_complex:
         raise RuntimeError("normal expects standard deviation to be non-complex")
-    if std._storage.device is not META and not ops.all(ops.ge(std.detach(), 0)).item():
-        raise RuntimeError("normal expects all elements of std >= 0.0")
+    if std._storage.device is not META:
+        need_true(ops.all(ops.ge(std.detach(), 0)),
+                  RuntimeError("normal expects all elements of std >= 0.0"))

@@ -56,6 +56,9 @@ def _stacked(rows, states, params, layer, per_layer, num_layers, dropout, train,
         if len(state._shape) != 3 or state._shape[0] != count:
             raise RuntimeError(f"{rows.op}: Expected hidden size ({count}, {rows.sizes[0]}, ...), "
                                f"got {list(state._shape)}")
+    if count == 1:      # the layer takes and gives states with the dimension of layers, too
+        out, final = layer(rows.data, states, params[:per_layer], rows.sizes, False)
+        return rows.restore(out), *final
     data, finals = rows.data, []
     for number in range(num_layers):
         outputs = []
@@ -69,12 +72,7 @@ def _stacked(rows, states, params, layer, per_layer, num_layers, dropout, train,
         data = outputs[0] if directions == 1 else ops.cat(outputs, -1)
         if dropout and train and number < num_layers - 1:
             data = ops.dropout(data, dropout, True)
-    return rows.restore(data), *(_gathered(f) for f in zip(*finals, strict=True))
-
-
-def _gathered(finals):
-    """Final states of all layers as one tensor; a view where there is one layer."""
-    return ops.unsqueeze(finals[0], 0) if len(finals) == 1 else ops.stack(finals, 0)
+    return rows.restore(data), *(ops.stack(f, 0) for f in zip(*finals, strict=True))
 
 
 def _in_float32(function, tensors):

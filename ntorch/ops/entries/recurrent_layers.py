@@ -3,11 +3,13 @@
 Data are rows (sum of sizes, features): the ``sizes[t]`` rows of step t follow those of step t - 1,
 the longest sequence first; or (T, B, features), the same rows of equally long sequences. The
 gradient rules run the backward kernels; where their result must be differentiable again they go
-through ``recurrent_steps``, which says the same in ops. ``Sizes`` in a signature is a tuple of
-ints that is taken as it is.
+through ``recurrent_steps``, which says the same in ops. States are (B, features), or
+(1, B, features) as a network of one layer has them. ``Sizes`` in a signature is a tuple of ints
+that is taken as it is.
 """
 from ...kernels import gru, lstm, rnn
 from .. import recurrent_steps as steps
+from ..base import make
 from ..recurrent_plan import (
     Launch,
     check_sizes,
@@ -55,21 +57,19 @@ def _weight_gradients(gates, input, previous, w_ih, needs, hidden_gates=None):
             "Tensor? b_hh, Sizes sizes, bool reverse, bool relu) -> (Tensor, Tensor)", method=False)
 def _rnn_layer(input, h0, w_ih, w_hh, b_ih, b_hh, sizes, reverse, relu):
     """Output (rows, H) and final state (B, H) of ``h' = f(x W_ih^T + h W_hh^T + b)``."""
-    batch, size = h0._shape
+    (batch, size), state, h0 = h0._shape[-2:], h0, rows_of(contiguous(h0))
     shape, input = input, rows_of(contiguous(input))
     _check("rnn", 1, input, h0, w_ih, w_hh, b_ih, b_hh, size, sizes)
     launch = Launch(input, sizes, batch, reverse)
-    out = _project(input, w_ih, b_ih, b_hh)
     if launch.few:
-        hidden = launch.final(h0)
-        launch.run_few(rnn.rnn_forward_few, size, size * size,
-                       [("C", contiguous(w_hh)), ("C", out)],
-                       [("C", contiguous(h0)), ("C", hidden), ("i", relu)])
-        return shaped_like(out, shape), hidden
-    hidden = copy_of(h0)
+        out, hidden = launch.new(launch.rows, size), launch.final(h0)
+        launch.run_few(rnn.relu_units if relu else rnn.tanh_units, 1, 1, input,
+                       (w_ih, w_hh, b_ih, b_hh), out, h0, hidden, hidden, hidden, out, out)
+        return shaped_like(out, shape), shaped_like(hidden, state)
+    out, hidden = _project(input, w_ih, b_ih, b_hh), copy_of(h0)
     launch.product(hidden, w_hh, True, size, out)
     launch.run(rnn.rnn_forward, [("C", out)], [("C", hidden), ("i", relu)])
-    return shaped_like(out, shape), hidden
+    return shaped_like(out, shape), shaped_like(hidden, state)
 
 
 @structured("_rnn_layer_backward(Tensor grad_out, Tensor grad_hn, Tensor h0, Tensor w_hh, "
@@ -88,7 +88,8 @@ def _rnn_layer_backward(grad_out, grad_hn, h0, w_hh, sizes, reverse, relu, outpu
 
 @_rnn_layer.gradient("input", "h0", "w_ih", "w_hh", "b_ih", "b_hh")
 def _(grad0, grad1, input, h0, w_ih, w_hh, b_ih, b_hh, sizes, reverse, relu, result0, needs):
-    grad0, grad1 = zeros_if_none(grad0, result0), zeros_if_none(grad1, h0)
+    grad0, grad1 = zeros_if_none(grad0, result0), _rows(zeros_if_none(grad1, h0))
+    of_state, h0 = h0._shape, _rows(h0)
     if result0._requires_grad:
         gates, state, previous = steps.rnn_backward(
             _rows(grad0), grad1, _rows(input), h0, w_ih, w_hh, b_ih, b_hh, sizes, reverse, relu)
@@ -96,7 +97,7 @@ def _(grad0, grad1, input, h0, w_ih, w_hh, b_ih, b_hh, sizes, reverse, relu, res
         gates, state, previous = ops._rnn_layer_backward(grad0, grad1, h0, w_hh, sizes, reverse,
                                                          relu, result0)
     of_input, *of_weights = _weight_gradients(gates, input, previous, w_ih, needs)
-    return of_input, state, *of_weights
+    return of_input, ops.reshape(state, of_state), *of_weights
 
 
 # LSTM -------------------------------------------------------------------------------------------
@@ -106,28 +107,33 @@ def _(grad0, grad1, input, h0, w_ih, w_hh, b_ih, b_hh, sizes, reverse, relu, res
             "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)", method=False)
 def _lstm_layer(input, h0, c0, w_ih, w_hh, b_ih, b_hh, w_hr, sizes, reverse):
     """Output, final h and c; then what the gradient needs: gates, cells, unprojected outputs."""
+    state, h0, c0 = h0, rows_of(contiguous(h0)), rows_of(contiguous(c0))
     (batch, size), out_size = c0._shape, h0._shape[1]
     shape, input = input, rows_of(contiguous(input))
     _check("lstm", 4, input, h0, w_ih, w_hh, b_ih, b_hh, size, sizes)
+    if h0._shape[0] != batch or c0.dtype is not input.dtype:
+        raise RuntimeError(f"lstm: expected a cell state of type {input.dtype} for a batch of "
+                           f"{h0._shape[0]}, got {c0.dtype} and {batch}")
     projects = w_hr is not None
     launch = Launch(input, sizes, batch, reverse)
-    gates, cell = _project(input, w_ih, b_ih, b_hh), copy_of(c0)
     out, cells = launch.new(launch.rows, out_size), launch.new(launch.rows, size)
-    full = launch.new(launch.rows if projects else 0, size)
+    full = (launch.new(launch.rows, size) if projects      # else none: a view costs less
+            else make(cells._storage, cells.dtype, (0, size), (size, 1), 0))
     if launch.few and not projects:
-        hidden = launch.final(h0)
-        launch.run_few(lstm.lstm_forward_few, size, 4 * size * size,
-                       [("C", contiguous(w_hh)), ("C", gates)],
-                       [("C", contiguous(h0)), ("C", hidden), ("C", cell), ("C", out),
-                        ("C", cells)])
-        return shaped_like(out, shape), hidden, cell, gates, cells, full
-    hidden = copy_of(h0)
+        gates = launch.new(launch.rows, 4 * size)
+        hidden, cell = launch.final(h0), launch.final(c0)
+        launch.run_few(lstm.units_of_lstm, 4, 4, input, (w_ih, w_hh, b_ih, b_hh), gates, h0, hidden,
+                       c0, cell, out, cells)
+        return (shaped_like(out, shape), shaped_like(hidden, state), shaped_like(cell, state),
+                gates, cells, full)
+    gates, hidden, cell = _project(input, w_ih, b_ih, b_hh), copy_of(h0), copy_of(c0)
     launch.product(hidden, w_hh, True, 4 * size, gates)
     if projects:
         launch.product(full, w_hr, True, out_size, out)
     launch.run(lstm.lstm_forward, [("C", gates)],
                [("C", hidden), ("C", cell), ("C", out), ("C", cells), ("C", full), ("i", projects)])
-    return shaped_like(out, shape), hidden, cell, gates, cells, full
+    return (shaped_like(out, shape), shaped_like(hidden, state), shaped_like(cell, state), gates,
+            cells, full)
 
 
 @structured("_lstm_layer_backward(Tensor grad_out, Tensor grad_hn, Tensor grad_cn, Tensor h0, "
@@ -157,9 +163,9 @@ def _lstm_layer_backward(grad_out, grad_hn, grad_cn, h0, c0, w_hh, w_hr, sizes, 
 @_lstm_layer.gradient("input", "h0", "c0", "w_ih", "w_hh", "b_ih", "b_hh", "w_hr")
 def _(grad0, grad1, grad2, input, h0, c0, w_ih, w_hh, b_ih, b_hh, w_hr, sizes, reverse, result0,
       result3, result4, result5, needs):
-    grad0, grad1, grad2 = (zeros_if_none(grad0, result0), zeros_if_none(grad1, h0),
-                           zeros_if_none(grad2, c0))
-    full = result5
+    grad0, grad1, grad2 = (zeros_if_none(grad0, result0), _rows(zeros_if_none(grad1, h0)),
+                           _rows(zeros_if_none(grad2, c0)))
+    shapes, h0, c0, full = (h0._shape, c0._shape), _rows(h0), _rows(c0), result5
     if result0._requires_grad:
         gates, state, cell, previous, whole, full = steps.lstm_backward(
             _rows(grad0), grad1, grad2, _rows(input), h0, c0, w_ih, w_hh, b_ih, b_hh, w_hr, sizes,
@@ -169,7 +175,8 @@ def _(grad0, grad1, grad2, input, h0, c0, w_ih, w_hh, b_ih, b_hh, w_hr, sizes, r
             grad0, grad1, grad2, h0, c0, w_hh, w_hr, sizes, reverse, result0, result3, result4)
     of_input, *of_weights = _weight_gradients(gates, input, previous, w_ih, needs)
     of_projection = ops.mm(ops.t(whole), full) if needs["w_hr"] else None
-    return of_input, state, cell, *of_weights, of_projection
+    return (of_input, ops.reshape(state, shapes[0]), ops.reshape(cell, shapes[1]), *of_weights,
+            of_projection)
 
 
 # GRU --------------------------------------------------------------------------------------------
@@ -179,26 +186,24 @@ def _(grad0, grad1, grad2, input, h0, c0, w_ih, w_hh, b_ih, b_hh, w_hr, sizes, r
             method=False)
 def _gru_layer(input, h0, w_ih, w_hh, b_ih, b_hh, sizes, reverse):
     """Output and final state; then what the gradient needs: gates, and ``h W_hn^T + b_hn``."""
-    batch, size = h0._shape
+    (batch, size), state, h0 = h0._shape[-2:], h0, rows_of(contiguous(h0))
     shape, input = input, rows_of(contiguous(input))
     _check("gru", 3, input, h0, w_ih, w_hh, b_ih, b_hh, size, sizes)
     launch = Launch(input, sizes, batch, reverse)
-    # b_hn stands inside the product with r: only the biases of r and z can be added beforehand
-    outer, bias = _split_bias(b_hh, size, input)
-    gates = _project(input, w_ih, b_ih, outer)
     out, inner = launch.new(launch.rows, size), launch.new(launch.rows, size)
     if launch.few:
-        hidden = launch.final(h0)
-        launch.run_few(gru.gru_forward_few, size, 3 * size * size,
-                       [("C", contiguous(w_hh)), ("C", gates), ("C", bias)],
-                       [("C", contiguous(h0)), ("C", hidden), ("C", out), ("C", inner)])
-        return shaped_like(out, shape), hidden, gates, inner
-    hidden = copy_of(h0)
+        gates, hidden = launch.new(launch.rows, 3 * size), launch.final(h0)
+        launch.run_few(gru.units_of_gru, 3, 2, input, (w_ih, w_hh, b_ih, b_hh), gates, h0, hidden,
+                       hidden, hidden, out, inner)
+        return shaped_like(out, shape), shaped_like(hidden, state), gates, inner
+    # b_hn stands inside the product with r: only the biases of r and z can be added beforehand
+    outer, bias = _split_bias(b_hh, size, input)
+    gates, hidden = _project(input, w_ih, b_ih, outer), copy_of(h0)
     launch.product(hidden, ops.slice(w_hh, 0, 0, 2 * size), True, 2 * size, gates)
     launch.product(hidden, ops.slice(w_hh, 0, 2 * size, 3 * size), True, size, inner)
     launch.run(gru.gru_forward, [("C", gates), ("C", bias)],
                [("C", hidden), ("C", out), ("C", inner)])
-    return shaped_like(out, shape), hidden, gates, inner
+    return shaped_like(out, shape), shaped_like(hidden, state), gates, inner
 
 
 def _split_bias(b_hh, size, like):
@@ -232,7 +237,8 @@ def _gru_layer_backward(grad_out, grad_hn, h0, w_hh, sizes, reverse, output, gat
 @_gru_layer.gradient("input", "h0", "w_ih", "w_hh", "b_ih", "b_hh")
 def _(grad0, grad1, input, h0, w_ih, w_hh, b_ih, b_hh, sizes, reverse, result0, result2, result3,
       needs):
-    grad0, grad1 = zeros_if_none(grad0, result0), zeros_if_none(grad1, h0)
+    grad0, grad1 = zeros_if_none(grad0, result0), _rows(zeros_if_none(grad1, h0))
+    of_state, h0 = h0._shape, _rows(h0)
     if result0._requires_grad:
         gates, hidden_gates, state, previous = steps.gru_backward(
             _rows(grad0), grad1, _rows(input), h0, w_ih, w_hh, b_ih, b_hh, sizes, reverse)
@@ -240,4 +246,4 @@ def _(grad0, grad1, input, h0, w_ih, w_hh, b_ih, b_hh, sizes, reverse, result0, 
         gates, hidden_gates, state, previous = ops._gru_layer_backward(
             grad0, grad1, h0, w_hh, sizes, reverse, result0, result2, result3)
     of_input, *of_weights = _weight_gradients(gates, input, previous, w_ih, needs, hidden_gates)
-    return of_input, state, *of_weights
+    return of_input, ops.reshape(state, of_state), *of_weights

@@ -6,7 +6,7 @@ from ...runtime.device import META
 from ..base import TensorBase, empty, numel, product, wrap_dim
 from ..composite import overloaded
 from ..dtype_rules import _scalar_name
-from ..grids import first_outside, reshaped
+from ..grids import check_inside, reshaped
 from ..registry import ops
 from ..structured import as_dtype, contiguous, run
 
@@ -177,8 +177,8 @@ def _check_search(edges, values, sorter):
     if sorter.dtype is not dtypes.int64:
         raise RuntimeError(name + "sorter must be a tensor of long dtype but got dtype "
                            f"{_scalar_name(sorter.dtype)}")
-    if first_outside(contiguous(sorter), 0, edges._shape[-1]) is not None:
-        raise RuntimeError(name + "sorter index out of range")
+    check_inside(contiguous(sorter), 0, edges._shape[-1],
+                 lambda _: RuntimeError(name + "sorter index out of range"))
 
 
 def _search(edges, values, right, sorter):

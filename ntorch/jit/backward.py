@@ -1,0 +1,106 @@
+"""The tape nodes of compiled calls."""
+from ..autograd import api
+from ..autograd.modes import state
+from ..autograd.node import FREED, Node, edge_of, sequence_numbers
+from ..ops.base import is_contiguous
+from ..ops.registry import ops
+from .signature import unflatten
+from .tree import tensors_of
+
+
+class SpentBackward(Node):
+    """The history of a result whose backward ran inside the compiled function."""
+
+    released = True
+
+    def attach(self, result):
+        """Make this the history of ``result``."""
+        self.sequence = next(sequence_numbers)
+        self.outputs = ((result._shape, result.dtype, None),)
+        result._grad_fn, result._output_nr, result._requires_grad = self, 0, True
+
+    def apply(self, grads):
+        raise RuntimeError(FREED)
+
+
+class CompiledBackward(Node):
+    """The node of a compiled call: its backward is a program too."""
+
+    def __init__(self, variant, call, made, values):
+        self.variant, self.call, self.made, self.values = variant, call, made, values
+        tensors = call[0]
+        self.sequence = next(sequence_numbers)
+        self.edges = [edge_of(t) for t in self._leaves()]
+        kept = {what[0] for kind, what in variant.backward_inputs if kind == "arguments"}
+        self.tensors = {n: tensors[n] for n in kept}
+        self.versions = [(t._storage, t._storage.version) for t in self.tensors.values()]
+        self.versions += [(s, s.version) for s in variant.saved_fixed]
+        self.outputs = tuple((shape, dtype, None) for shape, dtype in variant.tangent_forms)
+
+    def attach(self, results):
+        """Make this the history of the results that want one."""
+        for number, place in enumerate(self.variant.want_places):
+            result = results[place]
+            result._grad_fn, result._output_nr, result._requires_grad = self, number, True
+
+    def release(self):
+        self.made = self.tensors = self.call = None
+        self.released = True
+
+    def _leaves(self):
+        tensors, variant = self.call[0], self.variant
+        return [tensors[n] if n is not None else t for n, t in zip(
+            variant.leaf_numbers, variant.leaves, strict=True)]
+
+    def _again(self, grads):
+        """Gradients with a history of their own: the function runs once more, op by op."""
+        variant, (tensors, numbers) = self.variant, self.call
+        if variant.written or variant.written_arguments or variant.forward.actions:
+            raise RuntimeError("the backward of a compiled function that writes its inputs or "
+                               "draws random numbers cannot be differentiated again "
+                               "(create_graph=True); call the function uncompiled for that")
+        arguments, keywords = unflatten(variant.call_spec, tensors, numbers)
+        every = tensors_of(variant.function(*arguments, **keywords))
+        results = list({id(t): t for t in every}.values())      # as the trace counted them
+        outputs = [results[place] for place in variant.want_places]
+        given = [ops.zeros_like(o) if g is None else g for o, g in zip(outputs, grads,
+                                                                       strict=True)]
+        return api.grad(outputs, self._leaves(), given, create_graph=True, allow_unused=True)
+
+    def apply(self, grads):
+        if self.released:
+            raise RuntimeError(FREED)
+        for storage, version in self.versions:
+            if storage.version != version:
+                raise RuntimeError(
+                    "one of the variables needed for gradient computation has been modified by an "
+                    f"inplace operation: it is at version {storage.version}; expected version "
+                    f"{version} instead. It was an input of a compiled function.")
+        if state.enabled:
+            return self._again(grads)
+        variant = self.variant
+        tangents = [_tangent(g, *form) for g, form in zip(grads, variant.tangent_forms,
+                                                          strict=True)]
+        addresses = [self._address(kind, what, tangents)
+                     for kind, what in variant.backward_inputs]
+        made = variant.backward.run(addresses, values=self.values)
+        return [None if g is None else g(made, tangents) for g in variant.gradients]
+
+    def _address(self, kind, what, tangents):
+        if kind == "tangent":
+            return tangents[what]._address
+        if kind == "saved":
+            return self.made[what].address
+        if kind == "arguments":
+            tensor = self.tensors[what[0]]
+            return tensor._storage.address if what[1] else tensor._address
+        return what._grad._storage.address if kind == "grads" else what.address
+
+
+def _tangent(grad, shape, dtype):
+    """A gradient as the program wants it: row-major, zeros where none came."""
+    if grad is None:
+        return ops.zeros(tuple(shape), dtype=dtype)
+    if not is_contiguous(grad._shape, grad._strides):
+        return ops.clone(grad).contiguous()
+    return grad

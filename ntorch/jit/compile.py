@@ -1,0 +1,237 @@
+"""``compile``: run a function's Python once, and its program from then on.
+
+The first call with a new signature runs the function under a recorder (``recorder.py``) while the
+Python state it reads is watched (``guards.py``). What comes out is a *variant*: guards, a program,
+and how its buffers are bound to arguments, captured tensors, results and gradients. A trace that
+cannot stand for the next call (a value was read, state was changed, something random was asked)
+gives no variant: its segments are run, which gives this call's results, and the next call runs the
+Python again.
+"""
+import contextlib
+import functools
+import threading
+
+from ..runtime import recording
+from .call import number_of_call, this_call
+from .explain import log
+from .guard_watch import Watch
+from .maker import make_variant
+from .recorder import Recorder
+from .regions import SharedArgument, TraceError
+from .segments import run_segment
+from .signature import signature, unflatten
+from .tree import replaced
+from .variant import Variant
+
+MOST_VARIANTS = 64          # of one signature, before the function is no longer compiled
+MOST_FAILURES = 8           # traces in a row that gave no variant
+
+
+class _All:
+    """Contains every position."""
+
+    def __contains__(self, place):
+        return True
+
+
+_ALL = _All()
+
+
+def _freeze(frozen, place, dynamic):
+    frozen[place] = dynamic.value
+
+
+class Compiled:
+    """A function that is traced at its first call; call it like the function itself.
+
+    ``explain()`` says what happened, ``programs()`` gives what was compiled.
+    """
+
+    def __init__(self, function, fullgraph=False):
+        self.function, self.fullgraph = function, fullgraph
+        self.variants, self.history = {}, []
+        self.free, self.numbers = set(), {}     # positions of floats that are inputs
+        self.failures = 0
+        self.lock = threading.RLock()
+        functools.update_wrapper(self, function, updated=())
+
+    def __call__(self, *arguments, **keywords):
+        if recording.active and recording.current() is not None:
+            return self.function(*arguments, **keywords)    # part of somebody's trace
+        call = signature(arguments, keywords, self.free)
+        tensors, numbers = call[1], call[2]
+        for variant in self.variants.get(call[0], ()):
+            if variant.holds(tensors, numbers):
+                return variant.run(tensors, numbers)
+        if self.failures >= MOST_FAILURES:
+            return self._lazily(arguments, keywords)
+        with self.lock:
+            return self._trace(arguments, keywords)
+
+    def __get__(self, instance, owner=None):
+        if instance is None:
+            return self
+        bound = instance.__dict__.get(("compiled", id(self)))
+        if bound is None:
+            bound = Compiled(self.function.__get__(instance, owner), self.fullgraph)
+            instance.__dict__["compiled", id(self)] = bound
+        return bound
+
+    # --- the first call -------------------------------------------------------------------------
+
+    def _trace(self, arguments, keywords, whole=False):
+        self._free_numbers(arguments, keywords)
+        key, tensors, numbers, spec = signature(arguments, keywords, self.free)
+        known = self.variants.setdefault(key, [])
+        for variant in known:       # another thread made it meanwhile
+            if variant.holds(tensors, numbers):
+                return variant.run(tensors, numbers)
+        why = "first call with this signature" if not known else (
+            "guards failed: " + "; ".join(v.explain_failure(tensors, numbers)
+                                          for v in known[-3:]))
+        recorder = Recorder(run_segment)
+        stands = _stand_ins(recorder, tensors, whole)
+        frozen = {}
+        given, named = unflatten(spec, stands, self._dynamic(recorder, numbers, frozen))
+        with recorder:
+            watch = Watch(self.function, given, named)
+            try:
+                with this_call(numbers), watch:
+                    result = self.function(*given, **named)
+            except SharedArgument:
+                return self._again_whole(recorder, arguments, keywords)
+            except TraceError:
+                raise
+            except BaseException:
+                recorder.flush()        # what happened before the exception has happened
+                raise
+            variant, reasons = None, self._reasons(watch, recorder)
+            if not reasons:
+                variant, reason = make_variant(recorder, result, stands, tensors)
+                reasons = [reason] if reason else []
+            if variant is None:
+                recorder.flush()
+        if variant is None:
+            return self._not_kept(why, reasons, recorder, result)
+        recorder.dismiss()
+        variant.function, variant.call_spec = self.function, spec
+        variant.guard(watch, {id(t) for t in (*stands, *tensors)}, frozen)
+        self.failures = 0
+        self._note(why, variant)
+        if len(known) >= MOST_VARIANTS:
+            known.pop(0)
+        known.append(variant)
+        return variant.run(tensors, numbers, drawn=True)
+
+    def _again_whole(self, recorder, arguments, keywords):
+        """Trace anew with regions for the whole storages of arguments."""
+        with recorder._aside():
+            recorder.restore_grads()
+            return self._trace(arguments, keywords, whole=True)
+
+    def _free_numbers(self, arguments, keywords):
+        """Floats that differ from those of an otherwise equal call are inputs from now on."""
+        key, _, numbers, _ = signature(arguments, keywords, _ALL)
+        before = self.numbers.setdefault(key, numbers)
+        self.free |= {i for i, (a, b) in enumerate(zip(before, numbers, strict=True))
+                      if type(a) is float and a != b}
+
+    def _dynamic(self, recorder, numbers, frozen):
+        """The numbers of this call, free ones as inputs; what is used as a plain number anyway is
+        noted in ``frozen``."""
+        made = list(numbers)
+        for place in self.free:
+            if place < len(made) and type(made[place]) is float:
+                made[place] = recorder.dynamic(functools.partial(number_of_call, place),
+                                               made[place])
+                made[place].freeze = functools.partial(_freeze, frozen, place)
+        return made
+
+    def _reasons(self, watch, recorder):
+        """Why the trace cannot stand for other calls; an empty list if it can."""
+        reasons = [f"a value was read in {name or 'Python'}" for name in recorder.reads]
+        return [*reasons, *watch.impure, *watch.mutations]
+
+    def _not_kept(self, why, reasons, recorder, result):
+        if self.fullgraph:
+            raise RuntimeError("compile(fullgraph=True): the function cannot be one program: "
+                               + "; ".join(map(str, reasons)))
+        self.failures += 1
+        self._note(why, "not kept: " + "; ".join(map(str, reasons)))
+        originals = {id(stand): real for stand, real in recorder.stands}
+        recorder.dismiss()
+        return replaced(result, lambda t: originals.get(id(t), t))
+
+    def _note(self, why, what):
+        self.history.append((why, what))
+        log("trace", lambda: f"{getattr(self, '__name__', self.function)}: {why}: "
+            + (what if isinstance(what, str) else f"{len(what.forward.nodes)} launches forward"))
+
+    def _lazily(self, arguments, keywords):
+        """Run the Python, in segments as long as it lets them be."""
+        with lazily():
+            return self.function(*arguments, **keywords)
+
+    # --- looking inside -------------------------------------------------------------------------
+
+    def programs(self):
+        """All variants, in the order they were made."""
+        return [v for _, v in self.history if isinstance(v, Variant)]
+
+    def explain(self):
+        """Text: each trace, why it was made, what came out."""
+        lines = []
+        for number, (why, what) in enumerate(self.history, 1):
+            lines.append(f"trace {number}: {why}")
+            text = what.explain() if isinstance(what, Variant) else what
+            lines += ["  " + line for line in text.splitlines()]
+        return "\n".join(lines) or "not called yet"
+
+
+@contextlib.contextmanager
+def lazily():
+    """Record ops until a value is needed; what is still held at the end becomes real then."""
+    if recording.current() is not None:     # already recording: part of what is outside
+        yield
+        return
+    recorder = Recorder(run_segment)
+    with recorder:
+        try:
+            yield
+        finally:
+            recorder.flush()
+
+
+@contextlib.contextmanager
+def paused():
+    """Run plainly inside a trace: what is recorded so far is run first."""
+    recorder = recording.current()
+    if recorder is None:
+        yield
+        return
+    recorder.reads.append("a function that is never traced (compiler.disable)")
+    recorder.flush()
+    recorder.settle()
+    recorder.__exit__()
+    try:
+        yield
+    finally:
+        recorder.__enter__()
+
+
+def _stand_ins(recorder, tensors, whole):
+    """Lazy leaves for the arguments; arguments that are one object get one. ``whole``: their
+    regions are those of their storages."""
+    count = {}
+    for t in {id(t): t for t in tensors}.values():
+        count[t._storage] = count.get(t._storage, 0) + 1
+    made, found = {}, []
+    for t in tensors:
+        stand = made.get(id(t))
+        if stand is None:
+            stand = made[id(t)] = recorder.stand_in(t, whole or count[t._storage] > 1)
+        found.append(stand)
+    return found
+
+
+__all__ = ["Compiled", "lazily", "paused"]

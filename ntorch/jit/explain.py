@@ -1,0 +1,62 @@
+"""What a program is made of, as text, and the logs of ``NTORCH_DEBUG``.
+
+``NTORCH_DEBUG=trace,fuse,source,cache`` prints to stderr: traces and why they were made, what was
+fused and where groups were cut, generated kernels, compilations.
+"""
+import os
+import sys
+
+from .ir import Contract, Fused, Launch
+
+
+def log(topic, text):
+    """Print ``text()`` if ``NTORCH_DEBUG`` names the topic."""
+    topics = os.environ.get("NTORCH_DEBUG")
+    if topics and topic in topics.split(","):
+        print(f"ntorch {topic}: {text()}", file=sys.stderr)
+
+
+def size_text(nbytes):
+    """Bytes for people: ``1.5 MB``."""
+    for unit in ("B", "kB", "MB"):
+        if nbytes < 1000:
+            return f"{nbytes:.3g} {unit}"
+        nbytes /= 1000
+    return f"{nbytes:.3g} GB"
+
+
+def describe(node):
+    """Lines about one launch."""
+    if isinstance(node, Fused):
+        yield (f"{node.name}: {len(node.members)} nodes in one kernel, "
+               f"{size_text(node.bytes)} moved"
+               + (f", {node.flops:.3g} operations" if node.flops else ""))
+        yield from (f"    {member}" for member in node.members)
+        yield from (f"    cut: {reason}" for reason in node.why)
+    elif isinstance(node, Contract):
+        tail = f" with epilogue {node.kernel.name}" if node.name.startswith("fused") else ""
+        yield f"{node.name}: contraction on {node.lanes} lanes{tail}"
+    elif isinstance(node, Launch):
+        yield f"{node.name}: kernel {node.kernel.name}, {node.n} items"
+    else:
+        yield repr(node)
+
+
+def program_text(program, title):
+    """All launches of a program, and its memory."""
+    temporaries = sum(b.nbytes for b in program.temporaries)
+    lines = [f"{title}: {len(program.nodes)} launches; {size_text(temporaries)} of temporaries in "
+             f"an arena of {size_text(program.arena.nbytes)}; results and what backward needs: "
+             f"{size_text(sum(b.nbytes for b in program.outputs))}"]
+    for number, node in enumerate(program.nodes):
+        text = list(describe(node))
+        lines.append(f"  {number}. {text[0]}")
+        lines += ["  " + line for line in text[1:]]
+    return "\n".join(lines)
+
+
+def source_text(program):
+    """The generated kernels, as the Python they are, each once."""
+    seen = dict.fromkeys(f"# {node.name}\n{node.source}" for node in program.nodes
+                         if isinstance(node, Fused))
+    return "\n".join(seen)

@@ -1,0 +1,147 @@
+"""Traces that went backward too: one graph becomes a forward and a backward program."""
+from ..autograd import api
+from ..ops.base import contiguous_strides, make
+from ..runtime.storage import Storage
+from .ir import Graph
+from .lower import program_of
+from .regions import TraceError
+from .unfit import Unfit
+from .variant import Binding
+
+
+class Joint:
+    """A trace with the backward of its results ``wants`` behind it.
+
+    ``leaves`` are what gradients are for, ``grads`` those gradients (None where none flows),
+    ``tangents`` lazy tensors that stand for the gradients of the results, ``middle`` the first node
+    of backward.
+    """
+
+    def __init__(self, maker, wants):
+        self.maker, self.recorder, self.graph = maker, maker.recorder, maker.graph
+        self.wants = wants
+        leaves = [s for s in maker.stands if s._requires_grad]
+        leaves += [t for t in maker.recorder.captured.values() if t._requires_grad]
+        self.leaves = list({id(t): t for t in leaves}.values())
+        self.middle = len(self.graph.nodes)
+        self.tangents = [self._tangent(r) for r in wants]
+        self.grads = self._trace()
+
+    def _trace(self):
+        """Run the tape backward under the recorder."""
+        self.recorder.sealed = True
+        try:
+            # the tape is kept: if the trace is no program after all, its results need it
+            return list(api.grad(self.wants, self.leaves, self.tangents, retain_graph=True,
+                                 allow_unused=True))
+        except TraceError as reason:
+            self.undo()
+            raise Unfit(str(reason)) from None
+        finally:
+            self.recorder.sealed = False
+
+    def undo(self):
+        """Forget the backward half of the graph."""
+        del self.graph.nodes[self.middle:]
+
+    @property
+    def made(self):
+        """Tensors of the trace that are no results."""
+        return [*self.tangents, *(g for g in self.grads if g is not None)]
+
+    def check(self):
+        """Unfit if a gradient is memory that the programs neither make nor are handed."""
+        given = {t._storage for t in self.tangents}
+        for grad in self.grads:
+            if grad is not None and grad._storage not in given:
+                buffer = self.maker.buffer(grad)
+                if buffer is None or buffer.kind != "temp":
+                    raise Unfit("a gradient lies in the memory of an input")
+
+    def _tangent(self, result):
+        strides = contiguous_strides(result._shape)
+        storage = Storage(max(1, result._shape.numel()) * result.dtype.itemsize)
+        self.recorder._find(storage.address).buffer.kind = "input"
+        return make(storage, result.dtype, result._shape, strides, 0)
+
+    # --- the two programs -----------------------------------------------------------------------
+
+    def build(self, variant, outputs):
+        """Compile forward, which gives ``outputs`` and what backward needs, and backward."""
+        first, second = Graph(), Graph()
+        first.nodes, second.nodes = self.graph.nodes[:self.middle], self.graph.nodes[self.middle:]
+        first.buffers = second.buffers = self.graph.buffers
+        first.actions = self.graph.actions
+        saved = _saved(first, second)
+        for buffer in saved:
+            buffer.escapes = True
+        every = list(dict.fromkeys([*outputs, *saved]))
+        variant.forward = program_of(first, every)
+        variant.binding = Binding(variant.forward, self.maker.origin)
+        for buffer in saved:        # memory that forward made is an input of backward
+            buffer.kind = "input"
+        self._backward(variant, second, {b: i for i, b in enumerate(every)})
+        for buffer in saved:
+            buffer.kind = "temp"
+        self._leaves(variant)
+
+    def _backward(self, variant, graph, place):
+        tangent_of = {self.recorder._find(t._storage.address).buffer: i
+                      for i, t in enumerate(self.tangents)}
+        wanted = {}
+        for grad in self.grads:
+            buffer = None if grad is None else self.maker.buffer(grad)
+            if buffer is not None and buffer.kind == "temp":
+                buffer.escapes = True
+                wanted[buffer] = None
+        sources = [None if g is None else self._gradient(g, tangent_of) for g in self.grads]
+        variant.backward = program_of(graph, list(wanted))
+        variant.backward_inputs = [self._source(b, place, tangent_of)
+                                   for b in variant.backward.inputs]
+        order = {b: i for i, b in enumerate(variant.backward.outputs)}
+        variant.gradients = [None if s is None else s(order) for s in sources]
+
+    def _leaves(self, variant):
+        maker = self.maker
+        variant.leaf_numbers = [maker.stand_number.get(id(t)) for t in self.leaves]
+        variant.leaves = [None if n is not None else t for n, t in zip(
+            variant.leaf_numbers, self.leaves, strict=True)]
+        variant.want_places = [next(i for i, r in enumerate(maker.results) if r is w)
+                               for w in self.wants]
+        variant.tangent_forms = [(w._shape, w.dtype) for w in self.wants]
+        variant.saved_fixed = [s for kind, s in variant.backward_inputs if kind == "fixed"]
+
+    def _gradient(self, grad, tangent_of):
+        """``order -> (storages, tangents) -> tensor`` of a gradient."""
+        form = grad.dtype, grad._shape, grad._strides, grad._offset
+        buffer = self.maker.buffer(grad)
+        if buffer in tangent_of:        # passed on as it came
+            number = tangent_of[buffer]
+
+            def passed(made, tangents):
+                given = tangents[number]
+                return make(given._storage, *form[:3], form[3] + given._offset)
+            return lambda order: passed
+
+        def place(order):
+            where = order[buffer]
+            return lambda made, tangents: make(made[where], *form)
+        return place
+
+    def _source(self, buffer, place, tangent_of):
+        """Where backward finds an input."""
+        if buffer in tangent_of:
+            return "tangent", tangent_of[buffer]
+        if buffer in place:
+            return "saved", place[buffer]
+        return self.maker.origin(buffer)
+
+
+def _saved(first, second):
+    """Temporaries of the first graph that the second uses."""
+    made, used = set(), set()
+    for node in first.nodes:
+        made |= {b for b in node.written_buffers() if b.kind == "temp"}
+    for node in second.nodes:
+        used |= node.read_buffers() | node.written_buffers()
+    return sorted(made & used, key=lambda b: b.number)

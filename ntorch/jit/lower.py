@@ -1,0 +1,48 @@
+"""From a recorded graph to a program: simplify, fuse, plan."""
+from ..runtime import build
+from . import codegen, epilogue, fuse, simplify
+from .explain import log, program_text, source_text
+from .ir import Launch
+from .program import Program
+
+
+def program_of(graph, outputs):
+    """The ``Program`` of a graph; ``outputs`` are the buffers it shall return, in order.
+
+    Its ``inputs`` are the buffers of the graph that are not temporaries and are used.
+    """
+    nodes = []
+    with build.later():
+        if not _writes_shared_memory(graph):
+            simplify.simplify(graph)
+            epilogue.absorb_all(graph)
+            fuse.fuse(graph)
+        for node in graph.nodes:
+            nodes += codegen.lower(node, graph)
+    graph.nodes = nodes
+    launches = [node for node in nodes if isinstance(node, Launch)]
+    called = [s for node in launches for s in node.slots if type(s) is build.Kernel]
+    build.ready([node.kernel for node in launches] + called)
+    used = set()
+    for node in nodes:
+        used |= node.read_buffers() | node.written_buffers()
+    inputs = [b for b in graph.buffers if b.kind in ("input", "constant") and b in used]
+    program = Program(graph, inputs, outputs)
+    log("fuse", lambda: program_text(program, "program"))
+    log("source", lambda: source_text(program))
+    return program
+
+
+def overlap(ranges):
+    """Whether any two of ``(address, bytes)`` share bytes."""
+    ordered = sorted(ranges)
+    return any(a + size > b for (a, size), (b, _) in zip(ordered, ordered[1:], strict=False))
+
+
+def _writes_shared_memory(graph):
+    """Whether inputs lie in the same memory (a NumPy array taken twice) and one is written: then
+    nothing may be moved, for the graph takes buffers for apart."""
+    inputs = {b for n in graph.nodes for b in n.read_buffers() | n.written_buffers()
+              if b.kind == "input" and b.storage is not None}
+    return overlap([(b.storage.address, b.nbytes) for b in inputs]) and any(
+        b in inputs for n in graph.nodes for b in n.written_buffers())
