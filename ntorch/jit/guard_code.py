@@ -37,7 +37,8 @@ def owner_of(filename, module):
         inside = filename.rpartition(os.sep + part + os.sep)
         if inside[1]:
             root = inside[2].partition(os.sep)[0].removesuffix(".py")
-            return LIBRARY if root in _CONSTANT else USER
+            # what setuptools writes for a package installed in place only helps to import it
+            return LIBRARY if root in _CONSTANT or root.startswith("__editable__") else USER
     return LIBRARY if filename.startswith(_STDLIB) else USER
 
 
