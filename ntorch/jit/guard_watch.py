@@ -220,6 +220,8 @@ class Watch:
             kind = _owner(frame)
             if kind is not LIBRARY:
                 return kind is USER
+            if frame.f_code.co_filename.startswith("<frozen importlib"):
+                return False            # looking for a module: it happens once
             frame = frame.f_back
         return False
 
