@@ -14,8 +14,11 @@ MODULES = (
     "activation_smooth", "activation_public", "division", "rounding", "complexes", "reductions",
     "moments", "norms", "views", "splitting", "copying", "factories", "creation", "random",
     "dropout", "indexing", "sorting", "scans", "movement", "contraction", "affine_products",
-    "products", "linalg", "convolution", "pooling", "normalization", "softmax", "embedding", "loss",
-    "ctc", "recurrent", "optim", "attention",
+    "products", "linalg", "convolution", "pooling", "normalization", "softmax", "embedding",
+    "loss", "ctc", "recurrent", "optim", "attention", "unique", "distance", "pooling_adaptive",
+    "pooling_average", "advanced", "scattering", "diagonals", "meshes", "padding",
+    "normalization_planes", "random_factories", "embedding_bag", "masks", "loss_distance",
+    "loss_pointwise", "slicing",
 )
 _entries = {}
 _loaded = set()

@@ -345,6 +345,3 @@ def _(grad, index, source, accumulate):
 @put.gradient("source")
 def _(grad, index, source):
     return ops.reshape(ops.take(grad, index), source._shape)
-
-
-from . import masks  # noqa: E402, F401 - uses the positions of true elements found above

@@ -8,7 +8,6 @@ from ..registry import ops
 from ..rows import check_rows, column_grain, flat_indices, occurrences, padding_index
 from ..structured import as_dtype, compute_dtype, contiguous, run, structured, zeros
 from ..windows import check_when_run, computed, grain, reshaped
-from . import embedding_bag  # noqa: F401  (registers its entries)
 
 
 @structured("_embedding(Tensor weight, Tensor indices, int padding_idx=-1, "

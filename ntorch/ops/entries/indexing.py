@@ -299,6 +299,3 @@ def take_along_dim(self, indices, dim):
     size = self._shape[d]
     places = ops.where(ops.lt(indices, 0), ops.add(indices, size), indices)
     return ops.gather(widened(self), d, widened(places))
-
-
-from . import advanced, scattering  # noqa: E402, F401 - use the checks and row kernels above

@@ -13,7 +13,6 @@ from ..losses import reduced, reduction_name
 from ..registry import ops
 from ..structured import as_dtype, compute_dtype, contiguous, run, structured, zeros
 from ..windows import check_indices, computed, flags, grain, parameter, reshaped
-from . import loss_distance, loss_pointwise  # noqa: F401  (register their entries)
 
 BLOCK = 1024        # targets in one partial sum
 

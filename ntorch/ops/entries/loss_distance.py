@@ -2,7 +2,6 @@
 from ..composite import overloaded
 from ..losses import reduced, reduction_name
 from ..registry import ops
-from . import distance as _distance  # noqa: F401  (registers its entries)
 
 EPSILON = 1e-12     # keeps the cosine of zero vectors defined
 

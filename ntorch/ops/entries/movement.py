@@ -342,6 +342,3 @@ def _triangle(name, upper):
 
 _triangle("tril", False)
 _triangle("triu", True)
-
-
-from . import diagonals, meshes, padding  # noqa: E402, F401 - the rest of this room

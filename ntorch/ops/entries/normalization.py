@@ -9,7 +9,6 @@ from ..norm_rules import differentiate_backward
 from ..registry import ops
 from ..structured import Prepared, as_dtype, run, structured
 from ..windows import computed, grain, parameter, reshaped
-from . import normalization_planes  # noqa: F401  (registers its entries)
 
 BLOCK = 64      # rows in one partial sum of the parameters' gradients
 TILE = 64       # columns in one task that adds them

@@ -16,7 +16,6 @@ from ..windows import (
     planes,
     pooled_shape,
 )
-from . import pooling_adaptive, pooling_average  # noqa: F401  (register their entries)
 
 MOST_UNROLLED = 27      # taps; beyond, the code grows faster than it gains
 INT32_PLANE = 1 << 31   # the unrolled kernels hold indices in 32 bits

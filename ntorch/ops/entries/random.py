@@ -346,6 +346,3 @@ def multinomial(self, num_samples, replacement, generator):
     run(kernels.choose, [("C", total), ("C", draw.reshaped(uniforms, out._shape)), ("C", out)],
         rows, 1)
     return draw.reshaped(out, shape)
-
-
-from . import random_factories  # noqa: E402, F401 - factories that use the fills above

@@ -305,6 +305,3 @@ def mode(input, dim=-1, keepdim=False, *, out=None):  # noqa: A002
         return return_type("mode")((empty(shape, input.dtype), empty(shape, dtypes.int64)))
     result = ops._mode(input, dim, keepdim)
     return _named("mode", result, out, input)
-
-
-from . import unique  # noqa: E402, F401 - built on the sort above
