@@ -186,3 +186,51 @@ t = ntorch.tensor
 def test_errors_name_the_rule(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+def test_a_write_that_was_right_before_is_checked_where_operands_lie_otherwise():
+    base = ntorch.arange(8.0)
+    for _ in range(3):
+        ntorch.ones(4).add_(base[:4])
+        ntorch.add(base[:4], base[4:], out=ntorch.empty(4))
+    with pytest.raises(RuntimeError, match="single memory location"):
+        base[1:5].add_(base[:4])
+    with pytest.raises(RuntimeError, match="single memory location"):
+        ntorch.add(base[:4], base[4:], out=base[2:6])
+    assert base.tolist() == list(range(8))
+
+
+def test_repeated_writes_take_this_calls_numbers_and_operands():
+    x = ntorch.zeros(3)
+    for number in (1, 2.5, True):
+        x.add_(number)
+        x.add_(x)
+    assert x.tolist() == [(((0 + 1) * 2 + 2.5) * 2 + 1) * 2] * 3
+    out, a, b = ntorch.empty(2), ntorch.tensor([1.0, 2.0]), ntorch.tensor([5.0, 6.0])
+    for first, second in ((a, b), (b, a), (out, a)):
+        expected = first.numpy() - second.numpy()
+        assert ntorch.sub(first, second, out=out) is out
+        np.testing.assert_array_equal(out.numpy(), expected)
+
+
+def test_a_repeated_write_still_refuses_types_and_grows_only_empty_results():
+    whole = ntorch.ones(3, dtype=ntorch.int32)
+    whole.add_(ntorch.ones(3, dtype=ntorch.int32))
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="can't be cast"):
+            whole.add_(ntorch.ones(3))
+    empty = ntorch.empty(0)
+    ntorch.exp(ntorch.zeros(3), out=empty)
+    ntorch.exp(ntorch.zeros(3), out=empty)
+    assert empty.tolist() == [1.0] * 3
+    leaf = ntorch.ones(3, requires_grad=True)
+    with ntorch.no_grad():
+        leaf.mul_(2)
+    with pytest.raises(RuntimeError, match="leaf"):
+        leaf.mul_(2)
+    assert leaf.tolist() == [2.0] * 3
+    whole.pow_(2)
+    with pytest.raises(RuntimeError, match="negative integer powers"):
+        whole.pow_(-1)
+    with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+        whole.floor_divide_(1).floor_divide_(0)

@@ -14,6 +14,18 @@ def add_with_grad(torch):
     return lambda: a + b
 
 
+@workload("add_ 1000")
+def add_in_place(torch):
+    a, b = torch.randn(1000), torch.zeros(1000)
+    return lambda: a.add_(b)
+
+
+@workload("add 1000 out=")
+def add_out(torch):
+    a, b, out = torch.randn(1000), torch.randn(1000), torch.empty(1000)
+    return lambda: torch.add(a, b, out=out)
+
+
 @workload("add, mul, sum 1000 and backward")
 def small_backward(torch):
     a, b = torch.randn(1000, requires_grad=True), torch.randn(1000)

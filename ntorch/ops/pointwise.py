@@ -87,7 +87,7 @@ class PointwiseEntry(Entry):
         self.doc = (scalar.__doc__ or "").strip()
         self.native_out = True
         self.quiet = True
-        self.plans = {}
+        self.plans, self.write_plans = {}, {}
 
     def __getattr__(self, name):
         if name == "host":
@@ -159,14 +159,38 @@ class PointwiseEntry(Entry):
             if outs[0]._storage.device is not META:
                 recorder.map(self, arguments, outs)
                 return out
-        plan = self._plan(arguments, outs, meta=outs[0]._storage.device is META)
+        if len(outs) > 1 or outs[0]._storage.device is META:
+            plan = self._plan(arguments, outs, meta=outs[0]._storage.device is META)
+            if outs[0]._storage.device is not META:
+                self._run_into(plan, arguments, outs)
+            return out
+        key = _write_key(arguments, outs[0])
+        plan = self.write_plans.get(key)
+        if plan is None:
+            plan = self._plan(arguments, outs)
+            if len(self.write_plans) >= MAX_PLANS:
+                self.write_plans.clear()
+            if key is not None:
+                self.write_plans[key] = plan
+        self._run_into(plan, arguments, outs)
+        return out
+
+    def _run_into(self, plan, arguments, outs):
         slots = [a._address for a in arguments if isinstance(a, TensorBase)]
         slots += [o._address for o in outs]
         if plan.convert is not None:
             plan.convert(arguments, slots)
-        if outs[0]._storage.device is not META:
-            launch.run_table(plan.kernel, plan.pack(*slots, *plan.extra), plan.n, GRAIN)
-        return out
+        launch.run_table(plan.kernel, plan.pack(*slots, *plan.extra), plan.n, GRAIN)
+
+    def write(self, arguments, out):
+        """Run a call that writes ``out`` if one like it has passed all checks before; whether it
+        has."""
+        key = _write_key(arguments, out)
+        plan = self.write_plans.get(key) if key is not None else None
+        if plan is None or recording.active and recording.current() is not None:
+            return False
+        self._run_into(plan, arguments, (out,))
+        return True
 
     def result_types(self, arguments):
         """(compute type, result type) of a call."""
@@ -241,6 +265,29 @@ class PointwiseEntry(Entry):
         plan.convert = _converter(converters)
         n_scalars = sum(2 if k == "z" else 1 for k in kinds)
         plan.pack = launch.packer(len(operands) + n_scalars + len(extra))
+
+
+def _write_key(arguments, out):
+    """What the checks of an in-place or ``out=`` call, and its plan, depend on; None where it
+    depends on more: on where in one storage the operands lie, or on a device."""
+    storage = out._storage
+    if storage.device is not CPU:
+        return None
+    key = [out.dtype, out._shape, out._strides]
+    for a in arguments:
+        if not isinstance(a, TensorBase):
+            key.append(type(a))
+            continue
+        if a._storage is not storage:
+            if a._storage.device is not CPU:
+                return None
+            key += (a.dtype, a._shape, a._strides)
+        elif a is out or (a._address == out._address and a._strides == out._strides
+                          and a._shape == out._shape):
+            key += ("out", a.dtype)
+        else:
+            return None
+    return tuple(key)
 
 
 def _layout(inner_stride, is_output, single):

@@ -107,6 +107,11 @@ class Entry:
                 converted[index] = convert(value)
         return arguments if converted is None else tuple(converted)
 
+    def write(self, arguments, out):
+        """Compute into ``out`` if that needs no checks that were not made before; whether it
+        did."""
+        return False
+
     def __call__(self, *arguments, **keywords):
         return self.function(*arguments, **keywords)
 

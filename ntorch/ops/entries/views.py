@@ -97,7 +97,7 @@ def reshape(self, shape):
     wanted = infer_size(shape, numel(self), "reshape")
     if view_strides(self._shape, self._strides, wanted) is not None:
         return ops.view(self, wanted)
-    return ops.view(ops.clone(self).contiguous(), wanted)
+    return ops.view(ops.contiguous(self), wanted)
 
 
 @structured("as_strided(Tensor self, int[] size, int[] stride, int? storage_offset=None) -> Tensor",
