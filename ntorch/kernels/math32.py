@@ -1,7 +1,7 @@
 """float32 elementary functions as branch-free polynomials that vectorise once inlined in a loop.
 
 Coefficients are minimax fits (Remez exchange, relative error) made for these ranges. Steps whose
-rounding matters go through ``fma`` and ``round_even``: a build that lets sums be reordered must
+rounding matters go through ``fma``: a build that lets sums be reordered must
 not touch them. Every function keeps NaN. The stated errors, in units in the last place, of denormal
 results too, are held by tests/test_math.py. Functions that are not worth a polynomial of their own
 are in ``math32_wide.py``, computed in float64.
@@ -16,7 +16,6 @@ from .stubs import (
     copysign_,
     fabs_,
     fma,
-    round_even,
     select,
     sqrt_,
 )
@@ -30,11 +29,23 @@ LOG10_2_HI = 0.301025390625         # 12 bits
 LOG10_2_LO = 4.605038981195214e-06
 SMALLEST_NORMAL = 1.1754943508222875e-38
 SQRT_HALF_BITS = 0x3F3504F3
+# A float32 n + ROUND + k, for integers n and k, has n + k in its last bits: adding ROUND rounds to
+# nearest, and the sum's bits shifted to the exponent are 2 ** n if k is the exponent's bias, 127.
+# Two instructions where rounding, converting and biasing take six; NaN stays NaN on the way.
+ROUND = 12582912.0                  # 1.5 * 2 ** 23
+ROUND_BIASED = 12583039.0           # ROUND + 127
+ROUND_TWICE_BIASED = 12583166.0     # ROUND + 254
+ROUND_BIASED_LESS_1 = 12583038.0    # ROUND + 126
 
 
 def power_of_two(i):
     """``2 ** i`` for an integer i in [-126, 127]; 128 gives inf."""
     return bits_i32_to_f32(np.int32(np.int32(i + 127) << 23))
+
+
+def power_in(shifted):
+    """``2 ** n`` of ``shifted = n + ROUND_BIASED``, for n in [-127, 128]; 0 and inf at the ends."""
+    return bits_i32_to_f32(np.int32(bits_f32_to_i32(shifted) << 23))
 
 
 def reduced_expm1(r):
@@ -45,41 +56,45 @@ def reduced_expm1(r):
     return fma(p * r, r, r)
 
 
+def scaled_by_power(e, shifted, n):
+    """``e * 2 ** n``, right where it is denormal; ``shifted`` is ``n + ROUND_TWICE_BIASED``."""
+    # two factors: 2 ** n alone may not be a normal number
+    half = fma(n, 0.5, ROUND_BIASED)
+    rest = np.int32(bits_f32_to_i32(shifted) - bits_f32_to_i32(half))
+    return e * power_in(half) * bits_i32_to_f32(np.int32(rest << 23))
+
+
 def exp_f32(x):
     """``e ** x``. All x; 0 at -inf, inf at inf and above 88.72, denormal below -87.3. 1.1 ULP."""
-    clamped = select(x < 89.0, x, 89.0)
-    clamped = select(clamped > -104.0, clamped, -104.0)
-    n = round_even(clamped * LOG2_E)
+    clamped = select(x > 89.0, 89.0, x)             # in this order NaN passes
+    clamped = select(clamped < -104.0, -104.0, clamped)
+    shifted = fma(clamped, LOG2_E, ROUND_TWICE_BIASED)
+    n = shifted - ROUND_TWICE_BIASED
     r = fma(n, -LN2_LO, fma(n, -LN2_HI, clamped))
-    e = reduced_expm1(r) + 1.0
-    i = np.int32(n)
-    # two factors: 2 ** n alone may not be a normal number; int32 throughout, or lanes are halved
-    half = np.int32(i >> 1)
-    return select(x == x, e * power_of_two(half) * power_of_two(np.int32(i - half)), x)
+    return scaled_by_power(reduced_expm1(r) + 1.0, shifted, n)
 
 
 def exp2_f32(x):
     """``2 ** x``. All x; exact at integers, inf from 128, 0 below -150. Max 1.1 ULP."""
-    clamped = select(x < 129.0, x, 129.0)
-    clamped = select(clamped > -151.0, clamped, -151.0)
-    n = round_even(clamped)
+    clamped = select(x > 129.0, 129.0, x)
+    clamped = select(clamped < -151.0, -151.0, clamped)
+    shifted = fma(clamped, 1.0, ROUND_TWICE_BIASED)
+    n = shifted - ROUND_TWICE_BIASED
     r = clamped - n
     p = 0.000155947433 * r + 0.001340664616
     p = (p * r + 0.009617692741) * r + 0.05550310545
     p = (p * r + 0.2402265278) * r + 0.693147215
-    e = fma(p, r, 1.0)
-    i = np.int32(n)
-    half = np.int32(i >> 1)
-    return select(x == x, e * power_of_two(half) * power_of_two(np.int32(i - half)), x)
+    return scaled_by_power(fma(p, r, 1.0), shifted, n)
 
 
 def expm1_f32(x):
     """``e ** x - 1`` without cancellation. All x; -1 at -inf, inf above 88.72. Max 1.5 ULP."""
-    clamped = select(x < 89.0, x, 89.0)
-    clamped = select(clamped > -18.0, clamped, -18.0)
-    n = round_even(clamped * LOG2_E)
+    clamped = select(x > 89.0, 89.0, x)
+    clamped = select(clamped < -18.0, -18.0, clamped)
+    shifted = fma(clamped, LOG2_E, ROUND_BIASED_LESS_1)
+    n = shifted - ROUND_BIASED_LESS_1
     r = fma(n, -LN2_LO, fma(n, -LN2_HI, clamped))
-    s = power_of_two(np.int32(n) - 1)               # half of 2 ** n, which may not be finite
+    s = power_in(shifted)                           # half of 2 ** n, which may not be finite
     e = 2.0 * fma(s, reduced_expm1(r), s - 0.5)
     # keeps the sign of zero, the last bit of denormals, and NaN
     return select(fabs_(x) >= 1e-8, e, x)
@@ -88,23 +103,23 @@ def expm1_f32(x):
 def tanh_f32(x):
     """Hyperbolic tangent ``t / (t + 2)``, ``t = expm1(2 |x|)``. All x; +-1 at +-inf. 2.6 ULP."""
     a = 2.0 * fabs_(x)
-    a = select(a < 20.0, a, 20.0)
-    n = round_even(a * LOG2_E)
+    a = select(a > 20.0, 20.0, a)
+    shifted = fma(a, LOG2_E, ROUND_BIASED)
+    n = shifted - ROUND_BIASED
     r = fma(n, -LN2_LO, fma(n, -LN2_HI, a))
-    s = power_of_two(np.int32(n))
+    s = power_in(shifted)
     t = fma(s, reduced_expm1(r), s - 1.0)
-    return select(x == x, copysign_(t / (t + 2.0), x), x)
+    return copysign_(t / (t + 2.0), x)
 
 
 def sigmoid_f32(x):
     """``1 / (1 + exp(-x))``. All x; 0 below -88.37, where it would be denormal. Max 2 ULP."""
-    clamped = select(x < 80.0, x, 80.0)
-    clamped = select(clamped > -88.5, clamped, -88.5)   # n = 128 there: inf, hence 0
-    n = round_even(clamped * -LOG2_E)
+    clamped = select(x > 80.0, 80.0, x)
+    clamped = select(clamped < -88.5, -88.5, clamped)   # n = 128 there: inf, hence 0
+    shifted = fma(clamped, -LOG2_E, ROUND_BIASED)
+    n = shifted - ROUND_BIASED
     r = fma(n, -LN2_LO, fma(n, -LN2_HI, -clamped))
-    s = power_of_two(np.int32(n))
-    y = 1.0 / fma(s, reduced_expm1(r) + 1.0, 1.0)
-    return select(x == x, y, x)
+    return 1.0 / fma(power_in(shifted), reduced_expm1(r) + 1.0, 1.0)
 
 
 def log1p_polynomial(f):
@@ -190,17 +205,17 @@ def log1p_f32(x):
 def erf_f32(x):
     """Error function, as ``-expm1(log(erfc(|x|)))``. All x; +-1 at +-inf. Max 3 ULP."""
     t = fabs_(x)
-    t = select(t < 4.0, t, 4.0)
+    t = select(t > 4.0, 4.0, t)
     p = -9.253327858e-06 * t + 0.0001176165636
     p = (p * t - 0.0006327556818) * t + 0.001666895649
     p = (p * t - 0.000160286359) * t - 0.01915310725
     p = (p * t + 0.1027778368) * t + 0.6366193819
     p = (p * t + 1.128379172) * -t
-    n = round_even(p * LOG2_E)
+    shifted = fma(p, LOG2_E, ROUND_BIASED)
+    n = shifted - ROUND_BIASED
     r = fma(n, -LN2_LO, fma(n, -LN2_HI, p))
-    s = power_of_two(np.int32(n))
-    y = fma(-s, reduced_expm1(r), 1.0 - s)
-    return select(x == x, copysign_(y, x), x)
+    s = power_in(shifted)
+    return copysign_(fma(-s, reduced_expm1(r), 1.0 - s), x)
 
 
 def erfc_f32(x):
