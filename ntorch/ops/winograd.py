@@ -78,9 +78,14 @@ def _rows(across, line, all_rows, register_rows, threads):
     return min(range(most, 0, -1), key=waste)
 
 
+def _turned(across, reg):
+    """Positions of a line of output, up to the end of the last square of 8 that is turned: squares
+    count from the start of a register tile."""
+    return ceil_div(2 * across, 8) * 8 + reg.width % 8
+
+
 @functools.lru_cache(maxsize=256)
-def _cut(sizes, threads):
-    reg = tile("f4")
+def _cut(sizes, reg, threads):
     down, across = sizes.tiles
     all_rows = down * sizes.images
     line, out_line = _line(sizes.channels), _line(sizes.filters)
@@ -88,7 +93,7 @@ def _cut(sizes, threads):
     rows = _rows(across, wide, all_rows, reg.rows, threads)
     # planes a multiple of a page apart would all want the same few places of the cache
     plane = ceil_div(ceil_div(rows * across, reg.rows) * reg.rows * wide, 1024) * 1024 + 64
-    return Cut(line, (2 * across + 2) * line, out_line, ceil_div(2 * across, 8) * 8 * out_line,
+    return Cut(line, (2 * across + 2) * line, out_line, _turned(across, reg) * out_line,
                plane, rows, ceil_div(all_rows, rows))
 
 
@@ -156,7 +161,7 @@ def convolve(image, weight, turned, sizes, position_row, store):
     whose taps are taken in reverse: the adjoint.
     """
     reg, threads = tile("f4"), pool.get_num_threads()
-    cut = _cut(sizes, threads)
+    cut = _cut(sizes, reg, threads)
     panels, channels = ceil_div(sizes.filters, reg.width), sizes.channels
     filled = panels * channels * reg.width
     slots = [0, 17 * cut.plane, 0, 16 * filled, 0, 17 * cut.plane, cut.plane, cut.line, 1, filled,
@@ -201,8 +206,8 @@ def weight_gradient(image, grad, out, sizes):
                ceil_div(all_rows, parts))
     plane, out_plane = (ceil_div(rows * across * wide, 1024) * 1024 + 64
                         for wide in (line, out_line))
-    cut = Cut(line, (2 * across + 2) * line, out_line, ceil_div(2 * across, 8) * 8 * out_line,
-              plane, rows, parts)
+    cut = Cut(line, (2 * across + 2) * line, out_line, _turned(across, reg) * out_line, plane,
+              rows, parts)
     part_plane = nbytes // 64
     slots = [0, 16 * out_plane, 0, 16 * plane, 0, nbytes // 4, out_plane, 1, out_line, plane,
              reg.width, line, part_plane, part_line, 0, filters, channels, 0]
