@@ -96,6 +96,9 @@ class AccumulateGrad(Node):
             accumulate(self.variable, grads[0])
         return ()
 
+    def release(self):
+        pass            # nothing is saved: it serves every graph that its variable is in
+
 
 class SavedTensor:
     """A tensor kept for backward, with the version it had; outputs are kept without their node, so
@@ -126,17 +129,21 @@ class SavedTensor:
             return self.hooks[1](self.packed)
         tensor = self.tensor
         if tensor._storage.version != self.version:
-            raise RuntimeError(
-                "one of the variables needed for gradient computation has been modified by an "
-                f"inplace operation: [{type_name(tensor)} {list(tensor._shape)}], which is output "
-                f"{self.number} of {node.name()}, is at version {tensor._storage.version}; "
-                f"expected version {self.version} instead. Hint: enable anomaly detection to find "
-                "the operation that failed to compute its gradient, with "
-                "torch.autograd.set_detect_anomaly(True).")
+            raise modified(f"[{type_name(tensor)} {list(tensor._shape)}], which is output "
+                           f"{self.number} of {node.name()}", tensor._storage, self.version)
         if self.is_output and state.enabled and tensor.dtype.category >= FLOAT:
             tensor = base.alias(tensor)
             tensor._grad_fn, tensor._output_nr, tensor._requires_grad = node, self.number, True
         return tensor
+
+
+def modified(what, storage, version):
+    """The error for ``what`` (a saved tensor), which was written since it had ``version``."""
+    return RuntimeError(
+        "one of the variables needed for gradient computation has been modified by an inplace "
+        f"operation: {what}, is at version {storage.version}; expected version {version} instead. "
+        "Hint: enable anomaly detection to find the operation that failed to compute its "
+        "gradient, with torch.autograd.set_detect_anomaly(True).")
 
 
 def type_name(tensor):

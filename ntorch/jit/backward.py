@@ -1,10 +1,9 @@
 """The tape nodes of compiled calls."""
 from ..autograd import api
 from ..autograd.modes import state
-from ..autograd.node import FREED, Node, edge_of, sequence_numbers
+from ..autograd.node import FREED, Node, edge_of, modified, sequence_numbers, type_name
 from ..ops.base import is_contiguous
 from ..ops.registry import ops
-from .signature import unflatten
 from .tree import tensors_of
 
 
@@ -28,14 +27,11 @@ class CompiledBackward(Node):
 
     def __init__(self, variant, call, made, values):
         self.variant, self.call, self.made, self.values = variant, call, made, values
-        tensors = call[0]
         self.sequence = next(sequence_numbers)
         self.edges = [edge_of(t) for t in self._leaves()]
-        kept = {what[0] for kind, what in variant.backward_inputs if kind == "arguments"}
-        self.tensors = {n: tensors[n] for n in kept}
-        self.versions = [(t._storage, t._storage.version) for t in self.tensors.values()]
-        self.versions += [(s, s.version) for s in variant.saved_fixed]
-        self.outputs = tuple((shape, dtype, None) for shape, dtype in variant.tangent_forms)
+        self.versions = [t._storage.version for t in call[0]]
+        self.fixed_versions = [s.version for s in variant.fixed]
+        self.outputs = variant.tangent_metas
 
     def attach(self, results):
         """Make this the history of the results that want one."""
@@ -44,13 +40,37 @@ class CompiledBackward(Node):
             result._grad_fn, result._output_nr, result._requires_grad = self, number, True
 
     def release(self):
-        self.made = self.tensors = self.call = None
+        self.made = self.call = None
         self.released = True
 
     def _leaves(self):
         tensors, variant = self.call[0], self.variant
         return [tensors[n] if n is not None else t for n, t in zip(
             variant.leaf_numbers, variant.leaves, strict=True)]
+
+    def _check_arguments(self, numbers):
+        """RuntimeError if one of these arguments was written since the call."""
+        tensors = self.call[0]
+        for n in numbers:
+            storage = tensors[n]._storage
+            if storage.version != self.versions[n]:
+                raise modified(f"[{type_name(tensors[n])} {list(tensors[n]._shape)}], which is "
+                               f"argument {n} of the call behind {self.name()}", storage,
+                               self.versions[n])
+
+    def _check_fixed(self, places):
+        """RuntimeError if one of these storages, which the function holds, was written since."""
+        for place in places:
+            storage = self.variant.fixed[place]
+            if storage.version != self.fixed_versions[place]:
+                raise modified(f"a tensor that the function behind {self.name()} holds", storage,
+                               self.fixed_versions[place])
+
+    def _check_results(self):
+        """RuntimeError if a result that backward reads was written: a fresh one has version 0."""
+        for place in self.variant.saved_results:
+            if self.made[place].version:
+                raise modified(f"a result of the call behind {self.name()}", self.made[place], 0)
 
     def _again(self, grads):
         """Gradients with a history of their own: the function runs once more, op by op."""
@@ -59,8 +79,9 @@ class CompiledBackward(Node):
             raise RuntimeError("the backward of a compiled function that writes its inputs or "
                                "draws random numbers cannot be differentiated again "
                                "(create_graph=True); call the function uncompiled for that")
-        arguments, keywords = unflatten(variant.call_spec, tensors, numbers)
-        every = tensors_of(variant.function(*arguments, **keywords))
+        self._check_arguments(range(len(tensors)))
+        self._check_fixed(range(len(variant.fixed)))
+        every = tensors_of(variant.again(tensors, numbers))
         results = list({id(t): t for t in every}.values())      # as the trace counted them
         outputs = [results[place] for place in variant.want_places]
         given = [ops.zeros_like(o) if g is None else g for o, g in zip(outputs, grads,
@@ -70,15 +91,12 @@ class CompiledBackward(Node):
     def apply(self, grads):
         if self.released:
             raise RuntimeError(FREED)
-        for storage, version in self.versions:
-            if storage.version != version:
-                raise RuntimeError(
-                    "one of the variables needed for gradient computation has been modified by an "
-                    f"inplace operation: it is at version {storage.version}; expected version "
-                    f"{version} instead. It was an input of a compiled function.")
+        variant = self.variant
+        self._check_arguments(variant.kept_arguments)
+        self._check_fixed(variant.kept_fixed)
+        self._check_results()
         if state.enabled:
             return self._again(grads)
-        variant = self.variant
         tangents = [_tangent(g, *form) for g, form in zip(grads, variant.tangent_forms,
                                                           strict=True)]
         addresses = [self._address(kind, what, tangents)
@@ -92,7 +110,7 @@ class CompiledBackward(Node):
         if kind == "saved":
             return self.made[what].address
         if kind == "arguments":
-            tensor = self.tensors[what[0]]
+            tensor = self.call[0][what[0]]
             return tensor._storage.address if what[1] else tensor._address
         return what._grad._storage.address if kind == "grads" else what.address
 

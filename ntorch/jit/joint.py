@@ -109,7 +109,20 @@ class Joint:
         variant.want_places = [next(i for i, r in enumerate(maker.results) if r is w)
                                for w in self.wants]
         variant.tangent_forms = [(w._shape, w.dtype) for w in self.wants]
-        variant.saved_fixed = [s for kind, s in variant.backward_inputs if kind == "fixed"]
+        variant.tangent_metas = tuple((w._shape, w.dtype, None) for w in self.wants)
+        self._kept(variant)
+
+    def _kept(self, variant):
+        """What backward reads and the user may have written meanwhile."""
+        inputs = variant.backward_inputs
+        variant.kept_arguments = sorted({what[0] for kind, what in inputs if kind == "arguments"})
+        kept = [what for kind, what in inputs if kind == "fixed"]
+        variant.fixed = list(dict.fromkeys([*kept, *(s for _, s in variant.binding.fixed)]))
+        variant.kept_fixed = range(len(dict.fromkeys(kept)))
+        shown = {self.maker.buffer(t) for t in (
+            *self.maker.results, *(g for _, g in self.maker.new_grads if g is not None))}
+        variant.saved_results = [what for kind, what in inputs
+                                 if kind == "saved" and variant.forward.outputs[what] in shown]
 
     def _gradient(self, grad, tangent_of):
         """``order -> (storages, tangents) -> tensor`` of a gradient."""

@@ -9,6 +9,7 @@ from ..runtime import recording
 from .joint import Joint
 from .lower import overlap, program_of
 from .outline import outline_of
+from .regions import PassOn
 from .tree import replaced, tensors_of
 from .unfit import Unfit
 from .variant import FORM, Binding, Variant, grad_form
@@ -58,7 +59,7 @@ def _held_by_fills(graph):
 
 
 def _freed(tensor):
-    """Whether backward has run through the tensor's history already."""
+    """Whether backward has run through the tensor's history inside the trace already."""
     stack, seen = [tensor._grad_fn], set()
     while stack:
         node = stack.pop()
@@ -67,7 +68,8 @@ def _freed(tensor):
         if node.released:
             return True
         seen.add(node)
-        stack += [edge[0] for edge in node.edges if edge is not None]
+        if type(node) is not PassOn:        # behind it lies the history of an argument
+            stack += [edge[0] for edge in node.edges if edge is not None]
     return False
 
 

@@ -11,6 +11,7 @@ from .backward import CompiledBackward, SpentBackward
 from .call import this_call
 from .explain import program_text, source_text
 from .lower import overlap
+from .signature import unflatten
 from .tree import replaced
 
 FORM = operator.attrgetter("_storage", "_offset", "_shape", "_strides", "dtype", "_requires_grad")
@@ -127,6 +128,11 @@ class Variant:
         if self.single:
             return results[0]
         return replaced(self.result, lambda t: next(numbered))
+
+    def again(self, tensors, numbers):
+        """What the function returns, run op by op on the arguments of a call."""
+        arguments, keywords = unflatten(self.call_spec, tensors, numbers)
+        return self.function(*arguments, **keywords)
 
     def programs(self):
         """``(title, program)`` of the forward and, if there is one, the backward program."""
