@@ -11,6 +11,7 @@ _PLACES = {
         "optimize_for_inference", "annotate", "interface", "Final", "Traced", "ScriptModule",
         "ScriptFunction"), "api"),
     "save": "saving", "LoadedProgram": "stored", "draw": "drawing",
+    "profile": "profiling",
 }
 
 

@@ -27,9 +27,10 @@ def draw(program, file):
     kind = os.path.splitext(path)[1].lower()
     if kind not in (".svg", ".html"):
         raise ValueError(f"jit.draw writes .svg and .html, but got {path!r}")
-    columns = _columns(program)
-    if not columns:
+    found = programs_of(program)
+    if not found:
         raise RuntimeError("jit.draw: nothing has been compiled yet; call the function first")
+    columns = [(title, each.nodes) for title, each in found]
     pictures = [_Column(title, nodes).svg() for title, nodes in columns]
     if kind == ".svg":
         text = _beside(pictures)
@@ -40,27 +41,27 @@ def draw(program, file):
     return path
 
 
-def _columns(program):
-    """``(title, nodes)`` of everything to draw."""
+def programs_of(program):
+    """``(title, program)`` of every program of a compiled function."""
     for holder in ("compiled", "_program"):     # of jit.trace's, and of a compiled module
         program = getattr(program, "__dict__", {}).get(holder, program)
     if hasattr(program, "nodes"):
-        return [("program", program.nodes)]
+        return [("program", program)]
     if hasattr(program, "forward") and hasattr(program, "backward"):
         variants = [program]
     elif callable(getattr(program, "programs", None)):
         variants = program.programs()
     else:
-        raise TypeError("jit.draw expects a compiled function or a program, but got "
+        raise TypeError("jit expects a compiled function or a program, but got "
                         f"{type(program).__name__}")
     found = []
     for number, variant in enumerate(variants, 1):
         name = f"program {number}" if len(variants) > 1 else "program"
         if variant.backward is None:
-            found.append((name, variant.forward.nodes))
+            found.append((name, variant.forward))
         else:
-            found.append((f"{name}: forward", variant.forward.nodes))
-            found.append((f"{name}: backward", variant.backward.nodes))
+            found.append((f"{name}: forward", variant.forward))
+            found.append((f"{name}: backward", variant.backward))
     return found
 
 
@@ -102,9 +103,6 @@ def work_of(node):
         nbytes = node.nbytes
     elif not nbytes and not isinstance(node, Check):
         nbytes = sum(b.nbytes for b in node.read_buffers() | node.written_buffers())
-    if isinstance(node, Contract) and not flops:
-        batch, m, n, k = _product(node)
-        flops = 2 * batch * m * n * k
     return nbytes, flops
 
 

@@ -131,6 +131,20 @@ def call_range(typingctx, kernel, table, begin, end):
     return types.void(i8, i8, i8, i8), codegen
 
 
+@intrinsic
+def read_clock(typingctx, unused):
+    """The time stamp counter, or the generic timer of ARM: the cycle counter traps there."""
+    def codegen(context, builder, signature, arguments):
+        kind = ir.FunctionType(_I64, [])
+        if cpu.arch() == "x86_64":
+            return builder.call(cgutils.get_or_insert_function(
+                builder.module, kind, "llvm.readcyclecounter"), [])
+        if cpu.arch() == "aarch64":
+            return builder.asm(kind, "mrs $0, cntvct_el0", "=r", [], True)
+        return ir.Constant(_I64, 0)
+    return types.int64(types.int64), codegen
+
+
 def _x86_flush(builder, mode):
     """Set FTZ and DAZ (bits 15 and 6) of MXCSR to ``mode``; returns FTZ before."""
     cell = cgutils.alloca_once(builder, _I32)

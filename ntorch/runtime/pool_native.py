@@ -101,6 +101,12 @@ def call_range(kernel, table, begin, end):
 
 
 @stub
+def read_clock(unused):
+    """Ticks of a clock that runs at one speed on all cores; 0 where there is none to be read."""
+    return 0
+
+
+@stub
 def flush_denormal(mode):
     """Make this thread flush denormals (1) or keep them (0); returns the mode before, -1 where the
     processor has none."""

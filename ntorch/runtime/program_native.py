@@ -13,9 +13,10 @@
 9     address of one word: the first step that failed, -1 if none
 10    address of the numbers of this run: pairs (word, value)
 11    how many
+12    for a timed run: address of as many words as steps, and one more, for the clock
 ====  ==========================================================================================
 """
-from .pool_native import CHUNK, KERNEL, as_table, call_range, launch, launch_spinning
+from .pool_native import CHUNK, KERNEL, as_table, call_range, launch, launch_spinning, read_clock
 
 STEP = 6
 SERIAL, PARALLEL, ZERO, CHECK = range(4)
@@ -41,13 +42,29 @@ def zero_words(address, count):
         words[i] = 0
 
 
-def runner(parallel):
-    """The kernel that runs a program's steps; ``parallel`` makes a launch on the pool."""
+def read_time(args, begin, end):
+    """``args[0]``, an address, gets the time."""
+    as_table(args[0])[0] = read_clock(begin)
+
+
+def note_time(args, step):
+    """Note when a step begins, or after the last one, when it ended."""
+    as_table(args[12])[step] = read_clock(step)
+
+
+def note_nothing(args, step):
+    """The step of a run that is not timed begins."""
+
+
+def runner(parallel, note=note_nothing):
+    """The kernel that runs a program's steps; ``parallel`` makes a launch on the pool, ``note`` is
+    called between steps."""
     def run_program(args, begin, end):
         fill_tables(args)
         steps, failed, crew = as_table(args[6]), as_table(args[9]), args[8]
         failed[0] = -1
         for step in range(args[7]):
+            note(args, step)
             at = STEP * step
             operation = steps[at]
             table = args[1] + 8 * steps[at + 2]
@@ -63,8 +80,11 @@ def runner(parallel):
             elif as_table(as_table(table)[0])[0] >= 0:
                 failed[0] = step
                 return
+        note(args, args[7])
     return run_program
 
 
 run_sleeping = runner(launch)
 run_spinning = runner(launch_spinning)
+time_sleeping = runner(launch, note_time)
+time_spinning = runner(launch_spinning, note_time)
