@@ -1,12 +1,18 @@
-"""What all tests share: with ``NTORCH_GUARD=1`` a write outside a buffer fails the test."""
+"""What all tests share: with ``NTORCH_GUARD`` a write outside a buffer fails the test, and with
+``behind`` or ``before`` a read outside ends it."""
 import gc
 
 import pytest
 
 from ntorch.runtime import memory
 
+if memory.fenced:
+    import fenced_numpy
 
-@pytest.fixture(autouse=memory.guarded())
+    fenced_numpy.install(memory.pool.side)
+
+
+@pytest.fixture(autouse=memory.guarded)
 def guard_bytes():
     """Check every live buffer's canaries after each test."""
     before = len(memory.guard_violations())
@@ -18,7 +24,7 @@ def guard_bytes():
 
 def pytest_sessionfinish(session, exitstatus):
     """Check the last time, buffers in reference cycles included."""
-    if memory.guarded():
+    if memory.guarded:
         gc.collect()
         if memory.check_guards():
             session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -7,12 +7,12 @@ import threading
 
 import pytest
 
-from ntorch.runtime import memory
+from ntorch.runtime import blocks, guard
 
 
 @pytest.fixture
 def pool():
-    return memory.Pool(cap=64 << 20)
+    return blocks.Pool(cap=64 << 20)
 
 
 SIZES = [1, 4, 63, 64, 65, 511, 512, 513, 1000, 4097, 65536, 65537, (1 << 20) - 1, 1 << 20,
@@ -22,7 +22,7 @@ SIZES = [1, 4, 63, 64, 65, 511, 512, 513, 1000, 4097, 65536, 65537, (1 << 20) - 
 @pytest.mark.parametrize("nbytes", SIZES)
 def test_blocks_are_aligned_and_wholly_writable(pool, nbytes):
     address, block = pool.allocate(nbytes)
-    assert address % memory.ALIGNMENT == 0
+    assert address % blocks.ALIGNMENT == 0
     ctypes.memset(address, 0x11, nbytes)
     assert ctypes.string_at(address + nbytes - 1, 1) == b"\x11"
     pool.free(block)
@@ -30,9 +30,9 @@ def test_blocks_are_aligned_and_wholly_writable(pool, nbytes):
 
 @pytest.mark.parametrize("nbytes", SIZES)
 def test_class_wastes_at_most_an_eighth(nbytes):
-    size = memory.class_size(nbytes)
+    size = blocks.class_size(nbytes)
     assert nbytes <= size <= max(nbytes + 63, nbytes * 9 // 8)
-    assert memory.class_size(size) == size
+    assert blocks.class_size(size) == size
 
 
 @pytest.mark.parametrize("nbytes", SIZES)
@@ -69,7 +69,7 @@ def test_zeroed_is_zero_also_when_reused(pool, nbytes):
     (-1, "negative"), (1 << 63, "overflow"), (1 << 80, "overflow"),
     (1 << 62, "can't allocate memory: you tried to allocate 4611686018427387904 bytes"),
     (1 << 50, "can't allocate memory")])
-@pytest.mark.parametrize("kind", [memory.Pool, memory.GuardedPool])
+@pytest.mark.parametrize("kind", [blocks.Pool, guard.GuardedPool])
 def test_impossible_sizes_raise(kind, nbytes, words):
     with pytest.raises(RuntimeError, match=words):
         kind().allocate(nbytes)
@@ -95,7 +95,7 @@ def test_small_classes_are_bounded(pool):
 
 
 def test_cap_zero_keeps_nothing():
-    pool = memory.Pool(cap=0)
+    pool = blocks.Pool(cap=0)
     for size in (100, 4 << 20):
         pool.free(pool.allocate(size)[1])
     assert pool.stats()["cached_blocks"] == 0
@@ -146,7 +146,7 @@ assert ctypes.string_at(address, 8) == bytes([1] * 8)
     (100, "byte 100 of a block of 100 bytes (behind"),
     (163, "byte 163"), (-64, "byte -64")])
 def test_guard_sees_writes_outside(offset, words, capfd):
-    pool = memory.GuardedPool()
+    pool = guard.GuardedPool()
     address, block = pool.allocate(100)
     assert ctypes.string_at(address, 100) == b"\xff" * 100
     assert pool.check_guards() == 0
@@ -158,7 +158,7 @@ def test_guard_sees_writes_outside(offset, words, capfd):
 
 
 def test_guard_checks_when_freed():
-    pool = memory.GuardedPool()
+    pool = guard.GuardedPool()
     address, block = pool.allocate(8)
     ctypes.memset(address + 8, 7, 1)
     pool.free(block)

@@ -6,13 +6,14 @@ greedily, largest buffer first, each at the lowest place where no buffer alive a
 """
 import typing
 
-ALIGN = 64
+from ..runtime import memory
 
 
 class Arena(typing.NamedTuple):
-    """Offsets of temporaries, by buffer, and the size of the whole."""
+    """Offsets of temporaries, by buffer, the size of the whole, and ``memory.lay_out``'s fences."""
     offsets: dict
     nbytes: int
+    fences: tuple = ()
 
 
 def lifetimes(nodes):
@@ -27,10 +28,13 @@ def lifetimes(nodes):
 
 
 def arena(spans):
-    """Place the buffers of ``lifetimes``."""
+    """Place the buffers of ``lifetimes``; between fences no two share memory."""
+    if memory.fenced:
+        offsets, total, fences = memory.lay_out([buffer.nbytes for buffer in spans])
+        return Arena(dict(zip(spans, offsets, strict=True)), total, tuple(fences))
     placed, offsets, total = [], {}, 0
     for buffer, (first, last) in sorted(spans.items(), key=lambda s: (-s[0].nbytes, s[0].number)):
-        size = -(-max(buffer.nbytes, 1) // ALIGN) * ALIGN
+        size = -(-max(buffer.nbytes, 1) // memory.ALIGNMENT) * memory.ALIGNMENT
         busy = sorted((at, at + length) for at, length, begin, end in placed
                       if begin <= last and first <= end)
         offset = 0

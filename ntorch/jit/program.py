@@ -115,8 +115,9 @@ class Program:
         at_numbers = at_bases + 8 * self.n_bases
         at_failed = at_numbers + 16 * len(self.numbers)
         self.at = at_bases, at_numbers, at_failed
-        self.at_arena = -(-(at_failed + 8) // 64) * 64
+        self.at_arena = -(-(at_failed + 8) // memory.GRANULE) * memory.GRANULE
         self.block_bytes = self.at_arena + self.arena.nbytes
+        self.fences = [self.at_arena + offset for offset in self._fences()]
         self.head = (address(self.words), len(self.words), address(self.moves),
                      len(self.moves) // 3, address(self.steps), len(self.steps) // STEP)
         self.pack_table = launch.packer(12)
@@ -126,6 +127,15 @@ class Program:
             program_native.run_spinning if spinning else program_native.run_sleeping, ("table",))
         self.call = (self.kernel.call if not self.parallel and self.items <= _FEW
                      else self.kernel.call_released)
+
+    def _fences(self):
+        """Offsets in the arena of the pages that tests forbid (``memory.lay_out``)."""
+        found = list(self.arena.fences)
+        for node in self.steps_of if found else ():
+            if isinstance(node, _Driver):
+                start, = (self.arena.offsets[buffer] for buffer in node.buffers)
+                found += [start + offset for offset in node.fences]
+        return found
 
     def run(self, addresses, drawn=False, values=None):
         """Run on inputs at ``addresses``; returns the storages of ``outputs``.
@@ -138,6 +148,8 @@ class Program:
         results = [Storage(b.nbytes) for b in self.results]
         base, block = memory.allocate(self.block_bytes)
         try:
+            if self.fences:
+                memory.fence(base, self.fences)
             self._run(base, [*addresses, *[s.address for s in filled],
                              *[s.address for s in results]], values)
         finally:
@@ -219,9 +231,9 @@ class _Word:
 class _Driver:
     """The launch of a contraction: its plan lies before its own table."""
 
-    def __init__(self, node, kernel, words, slots, buffers):
-        self.name, self.kernel, self.words, self.slots = node.name, kernel, words, slots
-        self.n, self.grain, self.buffers = node.lanes, 1, buffers
+    def __init__(self, node, words, slots, buffers, fences):
+        self.name, self.kernel, self.words, self.slots = node.name, node.kernel, words, slots
+        self.n, self.grain, self.buffers, self.fences = node.lanes, 1, buffers, fences
         self.node = node
 
     def read_buffers(self):
@@ -252,7 +264,7 @@ def _contraction(node, graph):
     memory_of.number = -1 - memory_of.number
     for slot, offset in frame_words(node, places).items():
         words[slot] = Pointer(memory_of, offset)
-    copies = Pointer(memory_of, COUNTERS)
-    slots = [0, n_words, copies, lanes, n_words, Pointer(memory_of, 0), COUNTERS // WORD]
-    return [Zero(Pointer(memory_of, 0), COUNTERS),
-            _Driver(node, node.kernel, words, slots, {memory_of})]
+    counters, plan = (Pointer(memory_of, places.counters + at) for at in (0, COUNTERS))
+    slots = [0, n_words, plan, lanes, n_words, counters, COUNTERS // WORD]
+    return [Zero(counters, COUNTERS),
+            _Driver(node, words, slots, {memory_of}, places.fences)]

@@ -3,9 +3,11 @@
 ``contraction_plan`` gives a contraction memory of its own; a recorded program gives all of its
 contractions places in one arena. Both lay it out as described here.
 """
+import functools
 import typing
 
 from ..kernels import gemm
+from ..runtime import memory
 
 WORD = 8
 COUNTERS = 512                  # bytes: three counters, 128 bytes apart
@@ -17,13 +19,15 @@ def ceil_div(a, b):
 
 
 class Frame(typing.NamedTuple):
-    """The memory of a running contraction, as byte offsets: counters at 0, then the plan with a
-    copy for each lane, packed A, packed B, and the lanes' scratch memory."""
-    words: int
+    """The memory of a running contraction, as byte offsets: counters, behind them the plan with a
+    copy for each lane; packed A, packed B, the lanes' scratch memory; ``memory.lay_out``'s fences.
+    """
+    counters: int
     a: int
     b: int
     scratch: int
     nbytes: int
+    fences: tuple
 
 
 def frame(lay, n_words):
@@ -31,10 +35,11 @@ def frame(lay, n_words):
     return _frame(n_words, lay.lanes, lay.lane_bytes, lay.a_bytes, lay.b_bytes)
 
 
+@functools.lru_cache(maxsize=4096)
 def _frame(n_words, lanes, lane_bytes, a_bytes, b_bytes):
-    a = COUNTERS + ceil_div(n_words * (lanes + 1) * WORD, 64) * 64
-    scratch = a + a_bytes + b_bytes
-    return Frame(COUNTERS, a, a + a_bytes, scratch, scratch + lanes * lane_bytes)
+    plans = COUNTERS + n_words * (lanes + 1) * WORD
+    offsets, nbytes, fences = memory.lay_out((plans, a_bytes, b_bytes, lanes * lane_bytes))
+    return Frame(*offsets, nbytes, fences)
 
 
 def frame_words(lay, places):

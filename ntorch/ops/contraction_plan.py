@@ -250,6 +250,9 @@ def _run(words, lay, kernel=None):
     try:
         for slot, offset in frame_words(lay, places).items():
             words[slot] = address + offset
+        if places.fences:
+            memory.fence(address, places.fences)
+        address += places.counters
         ctypes.memset(address, 0, COUNTERS)
         ctypes.memmove(address + COUNTERS, launch.packer(n_words)(*words), n_words * WORD)
         table = _PACK_TABLE(*driver_slots(address, n_words, lanes))
