@@ -67,7 +67,10 @@ def run_out(entry, arguments, out):
     for target, result in zip(outs, results, strict=True):
         if entry.exact_out:
             check_same_dtype(entry.name, target, result.dtype)
+        if entry.exact_out is True:
             check_apart(entry.name, target, arguments)
+        elif not entry.is_reduction:
+            check_no_partial_overlap(entry.name, target, arguments)
         prepare_out(entry.name, target, result._shape, result.dtype, result._storage.device)
     for target, result in zip(outs, results, strict=True):
         copy_into(entry.name, result, target)

@@ -118,6 +118,8 @@ def parse(tensor, key):
             index = _as_index(item)
             indices[d] = index
             d += len(index._shape) if index.dtype in (dtypes.bool_, dtypes.uint8) else 1
+        elif isinstance(item, str):
+            raise TypeError(f"a tensor cannot be indexed by a str, got {item!r}")
         else:
             raise IndexError("only integers, slices (`:`), ellipsis (`...`), None and long or byte "
                              f"Variables are valid indices (got {type(item).__name__})")
@@ -211,6 +213,8 @@ def _value_for(view, value):
         return value
     if isinstance(value, np.ndarray):
         return ops.to_dtype(ops.as_tensor(value), view.dtype)
+    if isinstance(value, (str, bytes)):
+        raise TypeError(f"can't assign a {type(value).__name__} to a tensor of {view.dtype}")
     return ops.tensor(value, dtype=view.dtype)
 
 

@@ -84,14 +84,29 @@ class Values(TensorBase):
                                "more than one value") + " is ambiguous")
         return bool(self.item())
 
+    def _number(self):
+        if numel(self) != 1:
+            raise ValueError("only one element tensors can be converted to Python scalars, got "
+                             f"one with {numel(self)}")
+        return self.item()
+
+    def _real_number(self, kind):
+        value = self._number()
+        if isinstance(value, complex):
+            if value.imag:
+                raise RuntimeError(f"value cannot be converted to type {kind} without overflow: "
+                                   f"{value} has an imaginary part")
+            return value.real
+        return value
+
     def __float__(self):
-        return float(self.item())
+        return float(self._real_number("double"))
 
     def __int__(self):
-        return int(self.item())
+        return int(self._real_number("int64"))
 
     def __complex__(self):
-        return complex(self.item())
+        return complex(self._number())
 
     def __index__(self):
         if self.dtype.category >= FLOAT or numel(self) != 1:

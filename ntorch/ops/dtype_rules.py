@@ -108,7 +108,7 @@ def result_type(operands):
                 dimensional = d if dimensional is None else promote_types(dimensional, d)
             else:
                 zero = d if zero is None else promote_types(zero, d)
-        elif operand is not None:
+        else:
             d = dtypes.of_scalar(operand)
             number = d if number is None else promote_types(number, d)
     return _merge(_merge(dimensional, zero), number)

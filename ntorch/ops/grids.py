@@ -5,7 +5,6 @@ from ..kernels import indexing as kernels
 from ..runtime import dtypes, recording
 from ..runtime.device import META
 from .base import (
-    TensorBase,
     empty,
     is_contiguous,
     make,
@@ -15,7 +14,7 @@ from .base import (
     reshaped,
     wrap_dim,
 )
-from .outputs import overlap_error, prepare_out
+from .outputs import write_out
 from .registry import Entry, ops, register
 from .structured import as_dtype, contiguous, run
 
@@ -207,19 +206,6 @@ def calculate(target, write):
     write(work)
     if target.dtype.is_half:
         ops.copy_(target, work)
-
-
-def write_out(op, out, result, inputs=()):
-    """Copy ``result`` into the user's ``out``, resized; RuntimeError if its type cannot hold it,
-    or if it overlaps itself or one of ``inputs``."""
-    if isinstance(out, TensorBase):
-        if any(t is not None and numel(t) and t._storage is out._storage for t in inputs):
-            raise overlap_error(op)
-        if result._requires_grad or out._requires_grad:
-            raise RuntimeError(f"{op}(): functions with out=... arguments don't support automatic "
-                               "differentiation, but one of the arguments requires grad.")
-    prepare_out(op, out, result._shape, result.dtype, result._storage.device)
-    return ops.copy_(out, result)
 
 
 __all__ = ["UpdatingEntry", "calculable", "calculate", "check_index", "check_inside", "demand",

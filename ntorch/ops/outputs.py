@@ -32,6 +32,17 @@ def check_writable(op, tensor):
                 f"({op}).")
 
 
+def is_dense(tensor):
+    """Whether the elements fill a range of memory, in any order, each once."""
+    expected = 1
+    for stride, size in sorted(zip(tensor._strides, tensor._shape, strict=True)):
+        if size != 1:
+            if stride != expected:
+                return False
+            expected *= size
+    return True
+
+
 def overlap_error(op):
     """The error for outputs that overlap inputs in part."""
     return RuntimeError("unsupported operation: some elements of the input tensor and the "
@@ -95,6 +106,7 @@ def prepare_out(op, out, shape, dtype, device):
     if out._storage.device is not device:
         raise RuntimeError(f"{op}: Expected out tensor to be on device {device}, but got "
                            f"{out._storage.device} instead")
+    check_writable(op, out)
     if tuple(out._shape) != tuple(shape):
         if base.numel(out):
             warnings.warn(
@@ -103,12 +115,22 @@ def prepare_out(op, out, shape, dtype, device):
                 f"{list(shape)}. This behavior is deprecated, and in a future PyTorch release "
                 "outputs will not be resized unless they have zero elements.", stacklevel=4)
         out.resize_(shape)
-    check_writable(op, out)
 
 
-def write_out(op, out, result):
-    """The ``out=`` form of an entry that computes a fresh ``result``: resize, copy, return
-    ``out``."""
+def write_out(op, out, result, inputs=(), exact=False):
+    """The ``out=`` form of what computes a fresh ``result``: resize, copy, return ``out``.
+
+    RuntimeError if its type cannot hold the result, or with ``exact`` is another one; if ``out``
+    overlaps itself or lies in the storage of one of ``inputs``; if a gradient is wanted.
+    """
+    if isinstance(out, TensorBase):
+        if any(t is not None and base.numel(t) and t._storage is out._storage for t in inputs):
+            raise overlap_error(op)
+        if result._requires_grad or out._requires_grad:
+            raise RuntimeError(f"{op}(): functions with out=... arguments don't support automatic "
+                               "differentiation, but one of the arguments requires grad.")
+        if exact:
+            check_same_dtype(op, out, result.dtype)
     prepare_out(op, out, result._shape, result.dtype, result._storage.device)
     copy_into(op, result, out)
     return out

@@ -22,7 +22,7 @@ from .base import (
 from .dtype_rules import result_type, same
 from .loops import Signature
 from .loops import kernel as loop_kernel
-from .registry import Entry, ops, register
+from .registry import Entry, ops, register, type_error
 
 GRAIN = 32768       # elements in one task: about 10 us of a cheap expression
 MAX_PLANS = 8192    # plans kept per entry before the table is dropped
@@ -195,13 +195,28 @@ class PointwiseEntry(Entry):
     def result_types(self, arguments):
         """(compute type, result type) of a call."""
         operands = [a for a, is_operand in zip(arguments, self.operands, strict=True) if is_operand]
-        promoted = result_type(operands)
+        try:
+            promoted = result_type(operands)
+        except TypeError:
+            self._check_numbers(arguments)
+            raise
         if self.check is not None:
             self.check(arguments, promoted)
         try:
             return self.rule(promoted)
         except RuntimeError as error:
             raise type(error)(f'"{self.name}_cpu" {error}') from None
+
+    def _check_numbers(self, arguments):
+        """TypeError unless all that are not tensors are numbers."""
+        for position, value in enumerate(arguments):
+            if not isinstance(value, TensorBase):
+                try:
+                    dtypes.of_scalar(value)
+                except TypeError:
+                    raise type_error(self.name, position, self.schema.parameters[position],
+                                     "Tensor" if self.operands[position] else "Number",
+                                     value) from None
 
     def result_shape(self, arguments):
         """The broadcast shape of a call."""
@@ -240,6 +255,7 @@ class PointwiseEntry(Entry):
 
     def _geometry(self, plan, arguments, inputs, outputs, compute, alias):
         """Choose the loop kernel and lay out the slots that follow the pointers."""
+        self._check_numbers(arguments)
         order, kinds, converters = _argument_order(arguments, self.operands, compute)
         operands = inputs + outputs
         sizes, strides = coalesce(plan.shape, [s for _, s in operands])

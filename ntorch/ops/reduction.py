@@ -49,6 +49,8 @@ def _keep(total, count):
 class ReductionEntry(Entry):
     """An entry that reduces dimensions with scalar functions."""
 
+    is_reduction = True
+
     def __init__(self, signature, cls, rule, **flags):
         super().__init__(signature, self._execute, quiet=True, **flags)
         self.rule, self.plans = rule, {}

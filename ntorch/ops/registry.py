@@ -33,6 +33,8 @@ class Entry:
     input names to gradient functions; ``inplace`` and ``out`` say which forms exist.
     """
 
+    is_reduction = False            # ``out`` may be part of the input
+
     def __init__(self, signature, host=None, *, inplace=False, method=True, namespace=None,
                  out=False, varargs=False, differentiable=True, composite=False, view=False,
                  inplace_only=False, exact_out=False, quiet=False, aliases=()):
@@ -47,7 +49,8 @@ class Entry:
         # foo_ with no out-of-place twin: writes its first argument
         self.inplace_only = inplace_only
         self.differentiable = differentiable
-        self.exact_out = exact_out      # out must have the result's dtype and share no memory
+        # out must have the result's dtype, and unless this is "dtype" share no memory with inputs
+        self.exact_out = exact_out
         self.quiet = quiet              # host records nothing, whatever the gradient mode is
         self.aliases = aliases
         self._rules = []
@@ -127,7 +130,8 @@ class Entry:
         return f"<entry {self.name}>"
 
 
-def _type_error(op, position, parameter, wanted, value):
+def type_error(op, position, parameter, wanted, value):
+    """The TypeError for an argument of the wrong type, in torch's words."""
     return TypeError(f"{op}(): argument '{parameter.public_name}' (position {position + 1}) must "
                      f"be {wanted}, not {_type_name(value)}")
 
@@ -139,7 +143,7 @@ def _type_name(value):
 def _unchanged(parameter):
     """The one type whose values need no conversion: saves most arguments a call."""
     from .base import tensor_class
-    if parameter.is_list:
+    if parameter.is_list or parameter.kind == "ScalarType":
         return type(None) if parameter.optional else None
     return tensor_class() if parameter.is_tensor else _PLAIN.get(parameter.kind)
 
@@ -161,7 +165,7 @@ def _int_list(op, position, parameter):
                 return found * length
             return found
         if length is None and not hasattr(value, "__index__"):
-            raise _type_error(op, position, parameter, "tuple of ints", value)
+            raise type_error(op, position, parameter, "tuple of ints", value)
         return (integer(value, op, parameter.public_name),) * (length or 1)
     return convert
 
@@ -174,7 +178,7 @@ def _tensor(op, position, parameter):
             return value
         if value is None and (parameter.optional or parameter.default is None):
             return None
-        raise _type_error(op, position, parameter, "Tensor", value)
+        raise type_error(op, position, parameter, "Tensor", value)
     return convert
 
 
@@ -187,7 +191,7 @@ def _tensor_list(op, position, parameter):
         if isinstance(value, TensorBase):
             value = value.unbind(0)
         if not isinstance(value, (tuple, list)):
-            raise _type_error(op, position, parameter, "tuple of Tensors", value)
+            raise type_error(op, position, parameter, "tuple of Tensors", value)
         for index, item in enumerate(value):
             if not isinstance(item, TensorBase) and not (item is None and parameter.optional):
                 raise TypeError(f"expected Tensor as element {index} in argument {position}, but "
@@ -219,8 +223,18 @@ def _plain(op, position, parameter):
             return bool(value)
         if kind == "int" and isinstance(value, bool):
             return int(value)
-        raise _type_error(op, position, parameter, kind, value)
+        raise type_error(op, position, parameter, kind, value)
     return convert
+
+
+def _scalar_type(op, position, parameter):
+    from ..runtime.dtypes import dtype
+
+    def check(value):
+        if value is None or isinstance(value, dtype):
+            return value
+        raise type_error(op, position, parameter, "ntorch.dtype", value)
+    return check
 
 
 def _converter(op, position, parameter):
@@ -231,6 +245,8 @@ def _converter(op, position, parameter):
         return None if parameter.kind == "Operand" else _tensor(op, position, parameter)
     if parameter.kind == "int" and parameter.is_list:
         return _int_list(op, position, parameter)
+    if parameter.kind == "ScalarType":
+        return _scalar_type(op, position, parameter)
     if parameter.kind in _PLAIN and not parameter.is_list:
         return _plain(op, position, parameter)
     return None

@@ -171,6 +171,9 @@ def multi_head_attention_forward(
             key_padding_mask = key_padding_mask.unsqueeze(0)
     length, batch, size = query.shape
     _check_sizes(query, key, value, embed_dim_to_check, num_heads, use_separate_proj_weight)
+    if key_padding_mask is not None and key_padding_mask.shape != (batch, key.shape[0]):
+        raise AssertionError(f"Expected key_padding_mask of shape {(batch, key.shape[0])}, one "
+                             f"flag for each key, but got {tuple(key_padding_mask.shape)}")
     padding = _float_mask(key_padding_mask, "key_padding_mask", attn_mask, "attn_mask",
                           query.dtype)
     attn_mask, is_causal = _checked_causal_hint(attn_mask, is_causal, padding, need_weights)

@@ -99,7 +99,7 @@ def hardsigmoid(self, inplace):
 
 
 @composite("gelu(Tensor self, *, str approximate='none') -> Tensor", method=False,
-           namespace="nn.functional", out=True)
+           namespace="nn.functional", out=True, exact_out="dtype")
 def gelu(self, approximate):
     """``input * Phi(input)``; ``approximate="tanh"`` is the tanh form (arXiv 1606.08415)."""
     if approximate not in ("none", "tanh"):
@@ -108,28 +108,28 @@ def gelu(self, approximate):
 
 
 @composite("softplus(Tensor self, Scalar beta=1, Scalar threshold=20) -> Tensor", method=False,
-           namespace="nn.functional", out=True)
+           namespace="nn.functional", out=True, exact_out="dtype")
 def softplus(self, beta, threshold):
     """``log(1 + exp(beta * input)) / beta``; ``input`` where ``beta * input > threshold``."""
     return ops._softplus(self, beta, threshold)
 
 
 @composite("logsigmoid(Tensor self) -> Tensor", method=False, namespace="nn.functional",
-           aliases=("log_sigmoid",), out=True)
+           aliases=("log_sigmoid",), out=True, exact_out="dtype")
 def logsigmoid(self):
     """``log(sigmoid(input))``."""
     return ops._log_sigmoid(self)
 
 
 @composite("hardshrink(Tensor self, Scalar lambd=0.5) -> Tensor", namespace="nn.functional",
-           out=True)
+           out=True, exact_out="dtype")
 def hardshrink(self, lambd):
     """``input`` outside ``[-lambd, lambd]``, else 0."""
     return ops._hardshrink(self, lambd)
 
 
 @composite("softshrink(Tensor self, Scalar lambd=0.5) -> Tensor", method=False,
-           namespace="nn.functional", out=True)
+           namespace="nn.functional", out=True, exact_out="dtype")
 def softshrink(self, lambd):
     """``input`` moved towards 0 by ``lambd``, 0 within it."""
     if lambd < 0:

@@ -22,7 +22,7 @@ def scaled(tensor, factor, conjugate=False):
 
 
 @structured("addmm(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1, "
-            "Tensor? out=None) -> Tensor", inplace=True)
+            "Tensor? out=None) -> Tensor", inplace=True, exact_out="dtype")
 def addmm(self, mat1, mat2, beta, alpha):
     """``beta * self + alpha * mat1 @ mat2``; self broadcasts, and is not read if beta is 0."""
     check_ndim("addmm", mat1, 2, "mat1")
@@ -48,7 +48,7 @@ def _(grad, mat1, alpha):
 
 
 @structured("baddbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1, "
-            "Tensor? out=None) -> Tensor", inplace=True)
+            "Tensor? out=None) -> Tensor", inplace=True, exact_out="dtype")
 def baddbmm(self, batch1, batch2, beta, alpha):
     """``beta * self + alpha * batch1 @ batch2`` matrix by matrix."""
     check_ndim("baddbmm", batch1, 3, "batch1")
@@ -73,7 +73,7 @@ def _(grad, batch1, alpha):
 
 
 @structured("addmv(Tensor self, Tensor mat, Tensor vec, *, Scalar beta=1, Scalar alpha=1, "
-            "Tensor? out=None) -> Tensor", inplace=True)
+            "Tensor? out=None) -> Tensor", inplace=True, exact_out="dtype")
 def addmv(self, mat, vec, beta, alpha):
     """``beta * self + alpha * mat @ vec``; self broadcasts to (n,)."""
     if len(mat._shape) != 2 or len(vec._shape) != 1 or len(self._shape) > 1:

@@ -106,7 +106,7 @@ def _check_neg(arguments, promoted):
                            + INVERT)
 
 
-@pointwise("neg(Tensor self) -> Tensor", check=_check_neg, aliases=("negative",))
+@pointwise("neg(Tensor self) -> Tensor", check=_check_neg, aliases=("negative",), exact_out="dtype")
 def neg(x):
     """``-self``."""
     return -x
@@ -126,7 +126,7 @@ def positive(self):
 
 
 @pointwise("abs(Tensor self) -> Tensor", dtype=lambda d: real_part(not_bool(d)[0]),
-           aliases=("absolute",))
+           aliases=("absolute",), exact_out="dtype")
 def absolute(x):
     """``|self|``; the modulus, real, of complex numbers."""
     return abs(x)
@@ -162,7 +162,7 @@ _sgn = typed("sgn", f4=_sign_real, f8=_sign_real, i8=_sign_integer, c8=_sgn_comp
              c16=_sgn_complex)
 
 
-@pointwise("sign(Tensor self) -> Tensor", check=_check_sign)
+@pointwise("sign(Tensor self) -> Tensor", check=_check_sign, exact_out="dtype")
 def sign(x):
     """-1, 0 or 1; 0 for NaN."""
     return _sign(x)
@@ -205,7 +205,7 @@ def _check_signbit(arguments, promoted):
 
 
 @pointwise("signbit(Tensor self) -> Tensor", dtype=boolean, check=_check_signbit, inplace=False,
-           differentiable=False)
+           differentiable=False, exact_out="dtype")
 def signbit(x):
     """Whether the sign bit is set: of -0 too."""
     return _negative(x)
@@ -257,7 +257,7 @@ _lerp = typed("lerp", f4=_lerp_real, f8=_lerp_real, c8=_lerp_complex, c16=_lerp_
 
 
 @pointwise("lerp(Tensor self, Tensor end, Operand weight) -> Tensor", dtype=floats_only,
-           check=_check_lerp)
+           check=_check_lerp, exact_out="dtype")
 def lerp(x, y, weight):
     """``self + weight * (end - self)``."""
     return _lerp(x, y, weight)

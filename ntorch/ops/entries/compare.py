@@ -98,14 +98,14 @@ def _real_only(arguments, promoted):
 
 
 @pointwise("isposinf(Tensor self) -> Tensor", dtype=boolean, differentiable=False, inplace=False,
-           check=_real_only)
+           check=_real_only, exact_out="dtype")
 def isposinf(x):
     """Whether it is positive infinity."""
     return _isinf(x) & (x > 0)
 
 
 @pointwise("isneginf(Tensor self) -> Tensor", dtype=boolean, differentiable=False, inplace=False,
-           check=_real_only)
+           check=_real_only, exact_out="dtype")
 def isneginf(x):
     """Whether it is negative infinity."""
     return _isinf(x) & (x < 0)
@@ -222,13 +222,13 @@ def _check_clamp(arguments, promoted):
         raise NotImplementedError("clamp is not supported for complex types")
 
 
-@pointwise("clamp_min(Tensor self, Operand min) -> Tensor", check=_check_clamp)
+@pointwise("clamp_min(Tensor self, Operand min) -> Tensor", check=_check_clamp, exact_out="dtype")
 def clamp_min(x, low):
     """The larger of ``self`` and ``min``; NaN if either is."""
     return select((x < low) | (low != low), low, x)
 
 
-@pointwise("clamp_max(Tensor self, Operand max) -> Tensor", check=_check_clamp)
+@pointwise("clamp_max(Tensor self, Operand max) -> Tensor", check=_check_clamp, exact_out="dtype")
 def clamp_max(x, high):
     """The smaller of ``self`` and ``max``; NaN if either is."""
     return select((x > high) | (high != high), high, x)
@@ -278,7 +278,7 @@ def _(grad, self, min, max):
 
 
 @composite("clamp(Tensor self, Operand? min=None, Operand? max=None) -> Tensor", inplace=True,
-           out=True, aliases=("clip",))
+           out=True, aliases=("clip",), exact_out="dtype")
 def clamp(self, min, max):
     """``min(max(self, min), max)``; either bound may be left out, both numbers or both tensors."""
     if min is None and max is None:
@@ -315,7 +315,7 @@ def _(grad):
 
 
 @composite("where(Tensor condition, Operand? self=None, Operand? other=None) -> Tensor",
-           method=False, out=True)
+           method=False, out=True, exact_out="dtype")
 def where(condition, self, other):
     """``self`` where ``condition`` is true, else ``other``; without them, where it is nonzero."""
     if self is None and other is None:
@@ -336,7 +336,7 @@ def _check_heaviside(arguments, promoted):
 
 
 @pointwise("heaviside(Tensor self, Tensor values) -> Tensor", check=_check_heaviside,
-           differentiable=False)
+           differentiable=False, exact_out="dtype")
 def heaviside(x, values):
     """0 below zero, 1 above, ``values`` at zero."""
     return select(x == T(0), values, T(x > T(0)))
@@ -359,7 +359,7 @@ _LARGEST = {"float16": 65504.0, "bfloat16": 3.3895313892515355e+38,
 
 
 @composite("nan_to_num(Tensor self, float? nan=None, float? posinf=None, float? neginf=None) -> "
-           "Tensor", inplace=True, out=True)
+           "Tensor", inplace=True, out=True, exact_out="dtype")
 def nan_to_num(self, nan, posinf, neginf):
     """NaN replaced by ``nan``, 0 if None; infinities by ``posinf`` and ``neginf``, the largest
     finite numbers if None."""

@@ -102,7 +102,7 @@ def _folded(tensor, copy):
     return ops.reshape(tensor, shape) if copy else None
 
 
-@structured("mm(Tensor self, Tensor mat2, *, Tensor? out=None) -> Tensor")
+@structured("mm(Tensor self, Tensor mat2, *, Tensor? out=None) -> Tensor", exact_out="dtype")
 def mm(self, mat2):
     """Matrix product of (n, m) by (m, p): (n, p)."""
     if len(self._shape) != 2 or len(mat2._shape) != 2:
@@ -125,7 +125,7 @@ def _(grad, self):
     return ops.mm(ops.adjoint(self), grad)
 
 
-@structured("bmm(Tensor self, Tensor mat2, *, Tensor? out=None) -> Tensor")
+@structured("bmm(Tensor self, Tensor mat2, *, Tensor? out=None) -> Tensor", exact_out="dtype")
 def bmm(self, mat2):
     """Products of matrices of a batch, (b, n, m) by (b, m, p): (b, n, p)."""
     check_ndim("bmm", self, 3, "batch1")
@@ -152,7 +152,7 @@ def _(grad, self):
     return ops.bmm(ops.adjoint(self), grad)
 
 
-@structured("mv(Tensor self, Tensor vec, *, Tensor? out=None) -> Tensor")
+@structured("mv(Tensor self, Tensor vec, *, Tensor? out=None) -> Tensor", exact_out="dtype")
 def mv(self, vec):
     """Matrix by vector, (n, m) by (m,): (n,)."""
     if len(self._shape) != 2 or len(vec._shape) != 1:
@@ -188,7 +188,7 @@ def _check_vectors(op, a, b):
                            f"{a._shape[0]} and {b._shape[0]} elements respectively")
 
 
-@structured("dot(Tensor self, Tensor tensor, *, Tensor? out=None) -> Tensor")
+@structured("dot(Tensor self, Tensor tensor, *, Tensor? out=None) -> Tensor", exact_out="dtype")
 def dot(self, tensor):
     """``sum of self[i] * tensor[i]`` of two vectors; nothing is conjugated."""
     _check_vectors("dot", self, tensor)
@@ -233,7 +233,7 @@ def _check_depths(a, b, shape_a, shape_b):
 
 
 @structured("matmul(Tensor self, Tensor other, *, Tensor? out=None) -> Tensor",
-            aliases=("linalg_matmul",))
+            aliases=("linalg_matmul",), exact_out="dtype")
 def matmul(self, other):
     """Product over the last dimension of self and the last but one of other.
 
@@ -298,7 +298,7 @@ def affine_product(op, self, a, b, batch, beta, alpha):
 
 
 @structured("linear(Tensor input, Tensor weight, Tensor? bias=None, *, Tensor? out=None) -> Tensor",
-            method=False, namespace="nn.functional")
+            method=False, namespace="nn.functional", exact_out="dtype")
 def linear(input, weight, bias):
     """``y = x W^T + b``: (..., in) by (out, in) gives (..., out); a 1-D weight gives (...)."""
     if not input._shape or not 1 <= len(weight._shape) <= 2:

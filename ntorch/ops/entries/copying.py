@@ -5,6 +5,7 @@ from ...runtime import dtypes, recording
 from ...runtime.device import META, check_available
 from ..base import TensorBase, broadcast_shapes, empty, is_contiguous, make, numel
 from ..composite import composite
+from ..outputs import check_no_partial_overlap, check_writable, is_dense
 from ..pointwise import PointwiseEntry, _result_strides
 from ..registry import ops
 from ..structured import structured
@@ -54,7 +55,8 @@ def _duplicate(source):
 def copy_(self, src, non_blocking):
     """Overwrite ``self`` with ``src``, broadcast and converted to its dtype; returns ``self``.
 
-    RuntimeError if ``src`` does not broadcast to the shape of ``self``.
+    RuntimeError if ``src`` does not broadcast to the shape of ``self``, if elements of ``self``
+    share memory, or if both are dense and overlap in part.
     """
     if not isinstance(src, TensorBase):
         raise TypeError(f"copy_(): argument 'other' (position 1) must be Tensor, not "
@@ -62,6 +64,9 @@ def copy_(self, src, non_blocking):
     if tuple(broadcast_shapes(self._shape, src._shape)) != tuple(self._shape):
         raise RuntimeError(f"output with shape {list(self._shape)} doesn't match the broadcast "
                            f"shape {list(broadcast_shapes(self._shape, src._shape))}")
+    check_writable("copy_", self)
+    if src._storage is self._storage and is_dense(self) and is_dense(src):
+        check_no_partial_overlap("copy_", self, (src,))
     return write(self, src)
 
 

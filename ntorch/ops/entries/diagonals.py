@@ -4,7 +4,7 @@ from ..composite import composite
 from ..registry import ops
 
 
-@composite("diag(Tensor self, int diagonal=0, *, Tensor? out=None) -> Tensor")
+@composite("diag(Tensor self, int diagonal=0, *, Tensor? out=None) -> Tensor", exact_out="dtype")
 def diag(self, diagonal):
     """A matrix with the vector on a diagonal, or the diagonal of a matrix, as a copy."""
     if len(self._shape) == 1:

@@ -5,7 +5,7 @@ from ..base import empty, product
 from ..composite import overloaded
 from ..grids import check_inside
 from ..registry import ops
-from ..rows import check_rows, column_grain, flat_indices, occurrences, padding_index
+from ..rows import column_grain, flat_indices, occurrences, padding_index
 from ..structured import as_dtype, contiguous, run, structured, zeros
 from ..windows import check_indices, computed, grain, parameter
 
@@ -22,7 +22,9 @@ def _embedding_bag(weight, indices, offsets, mode, per_sample_weights, padding_i
     Bag b has ``indices[offsets[b]:offsets[b + 1]]``; indices and offsets are int64 rows.
     """
     table, index = computed(weight), contiguous(indices)
-    check_rows(index, table._shape[0])
+    rows = table._shape[0]
+    check_indices(index, rows, lambda wrong: RuntimeError(
+        f"embedding_bag: expected every index in the valid range [0, {rows}), got {wrong}"))
     bags, width, device = offsets._shape[0] - 1, table._shape[1], table._storage.device
     out = empty((bags, width), table.dtype, device)
     size = empty((bags,), dtypes.int64, device)
@@ -188,7 +190,7 @@ def embedding_bag(input, weight, offsets=None, max_norm=None, norm_type=2,
         padding_idx: an index that counts as absent.
         max_norm, norm_type, scale_grad_by_freq, sparse: as in ``embedding``.
 
-    ValueError for shapes or modes that do not fit, IndexError for an index outside the table.
+    ValueError for shapes or modes that do not fit, RuntimeError for an index outside the table.
     """
     _check(input, weight, per_sample_weights, mode, scale_grad_by_freq, sparse)
     index, weights, starts = _bags(input, offsets, per_sample_weights)

@@ -241,7 +241,8 @@ def pow_(self, exponent):
     return ops._pow(self, exponent)
 
 
-@composite("float_power(Operand self, Operand exponent) -> Tensor", inplace=True, out=True)
+@composite("float_power(Operand self, Operand exponent) -> Tensor", inplace=True, out=True,
+           exact_out="dtype")
 def float_power(self, exponent):
     """``self ** exponent`` in float64, or complex128 if either is complex."""
     complex_ = any(a.dtype.is_complex if isinstance(a, TensorBase) else isinstance(a, complex)

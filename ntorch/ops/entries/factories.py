@@ -161,6 +161,9 @@ def empty_strided(size, stride, *, dtype=None, layout=None, device=None, require
     if len(shape) != len(strides):
         raise RuntimeError(f"dimensionality of sizes ({len(shape)}) must match dimensionality of "
                            f"strides ({len(strides)})")
+    if min(strides, default=0) < 0:
+        raise RuntimeError(f"as_strided: Negative strides are not supported at the moment, got "
+                           f"strides: {list(strides)}")
     last = sum((n - 1) * s for n, s in zip(shape, strides, strict=True)) + 1
     storage = Storage(0 if 0 in shape else last * dtype.itemsize, check_available(device))
     result = make(storage, dtype, shape, strides, 0)

@@ -84,7 +84,8 @@ def _(grad, self, dim, index):
     return ops.scatter_add(ops.zeros_like(self, dtype=grad.dtype), dim, index, grad)
 
 
-@structured("index_select(Tensor self, int dim, Tensor index, *, Tensor? out=None) -> Tensor")
+@structured("index_select(Tensor self, int dim, Tensor index, *, Tensor? out=None) -> Tensor",
+            exact_out=True)
 def index_select(self, dim, index):
     """The slices of ``self`` along ``dim`` that the vector ``index`` names, in its order.
 
@@ -180,7 +181,7 @@ def _check_slices(op, self, d, index, source, error=RuntimeError):
 
 
 @updating("index_add(Tensor self, int dim, Tensor index, Tensor source, *, Scalar alpha=1, "
-          "Tensor? out=None) -> Tensor")
+          "Tensor? out=None) -> Tensor", exact_out="dtype")
 def index_add(self, dim, index, source, alpha):
     """``self`` with ``alpha`` times the slices of ``source`` added to those that ``index``
     names."""
@@ -208,7 +209,7 @@ def _(grad, dim, index, source, alpha):
 
 
 @updating("index_copy(Tensor self, int dim, Tensor index, Tensor source, *, Tensor? out=None) -> "
-          "Tensor")
+          "Tensor", exact_out="dtype")
 def index_copy(self, dim, index, source):
     """``self`` with the slices of ``source`` in place of those that ``index`` names."""
     d = wrap_dim(dim, len(self._shape), "index_copy")
@@ -276,7 +277,7 @@ def _(grad, dim, index):
 
 
 @composite("take_along_dim(Tensor self, Tensor indices, int? dim=None, *, Tensor? out=None) -> "
-           "Tensor")
+           "Tensor", exact_out="dtype")
 def take_along_dim(self, indices, dim):
     """``gather`` with the other dimensions broadcast; over the flattened tensor if ``dim`` is
     None."""

@@ -56,7 +56,8 @@ def bitwise_xor(x, y):
     return x ^ y
 
 
-@pointwise("bitwise_not(Tensor self) -> Tensor", dtype=integral, differentiable=False)
+@pointwise("bitwise_not(Tensor self) -> Tensor", dtype=integral, differentiable=False,
+           exact_out="dtype")
 def bitwise_not(x):
     """``~self``; logical negation of bool."""
     return ~x

@@ -14,6 +14,9 @@ def _moment_arguments(name, dim, unbiased, correction, keepdim):
     if isinstance(dim, bool):
         dim, unbiased = None, dim
     if unbiased is not None:
+        if correction is not None:
+            raise TypeError(f"{name}() takes unbiased={unbiased} or correction={correction}, not "
+                            "both")
         correction = 1 if unbiased else 0
     return dim, 1 if correction is None else correction, keepdim
 

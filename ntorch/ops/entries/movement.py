@@ -309,7 +309,8 @@ def _counted(repeats):
     if len(repeats._shape) != 1:
         raise RuntimeError("repeat_interleave only accept 1D vector as repeat")
     if repeats.dtype not in (dtypes.int64, dtypes.int32):
-        raise RuntimeError("repeats has to be Long or Int tensor")
+        raise NotImplementedError("repeat_interleave: repeats has to be Long or Int tensor, got "
+                                  f"{repeats.dtype}")
     counts = contiguous(as_dtype(repeats, dtypes.int64))
     if numel(counts) and ops.amin(counts).item() < 0:
         raise RuntimeError("repeats can not be negative")
@@ -323,7 +324,8 @@ def _counted(repeats):
 def _triangle(name, upper):
     words = "above" if upper else "below"
 
-    @structured(f"{name}(Tensor self, int diagonal=0, *, Tensor? out=None) -> Tensor", inplace=True)
+    @structured(f"{name}(Tensor self, int diagonal=0, *, Tensor? out=None) -> Tensor", inplace=True,
+                exact_out="dtype")
     def triangle(self, diagonal):
         if len(self._shape) < 2:
             raise RuntimeError(f"{name}: input tensor must have at least 2 dimensions")

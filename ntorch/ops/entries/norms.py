@@ -181,7 +181,7 @@ def dist(input, other, p=2):
 
 
 @composite("renorm(Tensor self, Scalar p, int dim, Scalar maxnorm, *, Tensor? out=None) -> Tensor",
-           inplace=True)
+           inplace=True, exact_out="dtype")
 def renorm(self, p, dim, maxnorm):
     """Slices along ``dim`` whose p-norm exceeds ``maxnorm`` scaled down to it."""
     if p <= 0:

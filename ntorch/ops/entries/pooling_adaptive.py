@@ -9,13 +9,16 @@ from ..windows import check_input, check_real, computed, grain, per_dimension, p
 
 
 def _output_size(op, shape, output_size, n):
-    """``n`` output sizes; None stands for the input's. RuntimeError for bad counts or sizes."""
+    """``n`` output sizes; None stands for the input's. ValueError if there are more of them than
+    dimensions to pool, RuntimeError for bad counts or sizes."""
     if not isinstance(output_size, (tuple, list)):
         output_size = (output_size,) * n
+    elif n > 1 and len(shape) <= len(output_size):
+        raise ValueError(f"{op}: Input dimension should be at least {len(output_size) + 1}, got "
+                         f"{len(shape)}")
+    check_input(op, shape, n)
     if len(output_size) == 1:
         output_size = tuple(output_size) * n
-    if len(shape) <= n:
-        raise ValueError(f"{op}: Input dimension should be at least {n + 1}, got {len(shape)}")
     if len(output_size) != n:
         raise RuntimeError(f"{op}: 'output_size' should contain {n} ints, got {list(output_size)}")
     sizes = tuple(have if want is None else want

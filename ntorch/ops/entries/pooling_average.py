@@ -92,7 +92,8 @@ def avg_pool1d(input, kernel_size, stride=None, padding=0, ceil_mode=False, coun
 
 @composite("avg_pool2d(Tensor self, int[] kernel_size, int[]? stride=None, int[] padding=0, "
            "bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None, *, "
-           "Tensor? out=None) -> Tensor", namespace="nn.functional", method=False)
+           "Tensor? out=None) -> Tensor", namespace="nn.functional", method=False,
+           exact_out="dtype")
 def avg_pool2d(self, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override):
     """Mean over windows of ``self`` ([N], C, H, W); ``divisor_override`` replaces the count.
 
@@ -104,7 +105,8 @@ def avg_pool2d(self, kernel_size, stride, padding, ceil_mode, count_include_pad,
 
 @composite("avg_pool3d(Tensor self, int[] kernel_size, int[]? stride=None, int[] padding=0, "
            "bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None, *, "
-           "Tensor? out=None) -> Tensor", namespace="nn.functional", method=False)
+           "Tensor? out=None) -> Tensor", namespace="nn.functional", method=False,
+           exact_out="dtype")
 def avg_pool3d(self, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override):
     """Mean over windows of ``self`` ([N], C, D, H, W); otherwise as ``avg_pool2d``."""
     return _average(3, self, kernel_size, stride, padding, ceil_mode, count_include_pad,

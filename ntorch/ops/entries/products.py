@@ -42,7 +42,7 @@ def _dims_of(dims, a, b):
 
 
 @composite("tensordot(Any self, Any other, Any dims=2, *, Tensor? out=None) -> Tensor",
-           method=False)
+           method=False, exact_out="dtype")
 def tensordot(a, b, dims):
     """Sum of products over pairs of dimensions: the last ``dims`` of a and the first of b, or the
     two lists ``dims = (dims of a, dims of b)``. The result has the other dimensions of a, then of

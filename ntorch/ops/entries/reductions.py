@@ -7,7 +7,7 @@ from ...runtime import dtypes
 from ..base import Size, TensorBase, numel, wrap_dim, wrap_dims
 from ..composite import composite, overloaded
 from ..dtype_rules import integers_to_int64, not_complex
-from ..outputs import check_same_dtype, write_out
+from ..outputs import write_out
 from ..reduction import reduction
 from ..registry import ops
 from ..structured import contiguous, empty, run, structured
@@ -119,12 +119,12 @@ def prod(input, dim=None, keepdim=False, *, dtype=None, out=None):
     return result if out is None else _into(out, result)
 
 
-def _into(out, result):
-    return write_out("reduction", out, result)
+def _into(out, result, op="reduction", inputs=(), exact=False):
+    return write_out(op, out, result, inputs, exact)
 
 
 @reduction("any(Tensor self, int[]? dim=None, bool keepdim=False, *, Tensor? out=None) -> Tensor",
-           dtype=to_bool, differentiable=False)
+           dtype=to_bool, differentiable=False, exact_out="dtype")
 class any_:
     """Whether any element is nonzero (NaN counts as nonzero)."""
     identity = 0
@@ -137,7 +137,7 @@ class any_:
 
 
 @reduction("all(Tensor self, int[]? dim=None, bool keepdim=False, *, Tensor? out=None) -> Tensor",
-           dtype=to_bool, differentiable=False)
+           dtype=to_bool, differentiable=False, exact_out="dtype")
 class all_:
     """Whether all elements are nonzero (NaN counts as nonzero)."""
     identity = 1
@@ -167,7 +167,7 @@ def _extreme(name, function, identity):
     extreme.identity = identity
     extreme.__doc__ = f"{kind} element over ``dim``; NaN if one is. Ties share the gradient."
     entry = reduction(f"{name}(Tensor self, int[1] dim=[], bool keepdim=False, *, Tensor? out=None)"
-                      " -> Tensor", dtype=not_complex)(extreme)
+                      " -> Tensor", dtype=not_complex, exact_out="dtype")(extreme)
     entry.gradient("self")(lambda grad, self, result, dim, keepdim: _share_ties(
         grad, self, result, dim, keepdim))
     return entry
@@ -245,10 +245,11 @@ def _overloaded_extreme(name, pair, whole, elementwise):
                                    "input.numel() == 0. Specify the reduction dim with the 'dim' "
                                    "argument.")
             result = getattr(ops, whole)(input)
-            return result if out is None else _into(out, result)
+            return result if out is None else _into(out, result, name, exact=True)
         values, indices = getattr(ops, pair)(input, dim, bool(keepdim))
         if out is not None:
-            values, indices = _into(out[0], values), _into(out[1], indices)
+            values = _into(out[0], values, name, (input,), True)
+            indices = _into(out[1], indices, name, (input,), True)
         return return_type(name)((values, indices))
     extreme.__name__ = name
     extreme.__doc__ = (f"``{name}(x)``: the {name}imum of all elements; ``{name}(x, dim, "
@@ -302,7 +303,7 @@ def _arg_only(name, pair):
                 result = ops.reshape(result, (1,) * len(input._shape))
         else:
             result = getattr(ops, pair)(input.detach(), dim, keepdim)[1]
-        return result if out is None else _into(out, result)
+        return result if out is None else _into(out, result, name, exact=True)
     arg.__name__ = name
     arg.__doc__ = (f"Index of the {name[3:]}imum along ``dim``, of the flattened tensor if None; "
                    "the first of equal ones, and of NaNs.")
@@ -322,9 +323,8 @@ def aminmax(input, *, dim=None, keepdim=False, out=None):
                            "operation has no identity.")
     low, high = ops.amin(input, dims, keepdim), ops.amax(input, dims, keepdim)
     if out is not None:
-        check_same_dtype("aminmax", out[0], low.dtype)
-        check_same_dtype("aminmax", out[1], high.dtype)
-        low, high = _into(out[0], low), _into(out[1], high)
+        low, high = (_into(target, result, "aminmax", exact=True)
+                     for target, result in zip(out, (low, high), strict=True))
     return return_type("aminmax", ("min", "max"))((low, high))
 
 

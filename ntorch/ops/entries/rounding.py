@@ -50,19 +50,19 @@ def _real_number(promoted):
     return not_bool(not_complex(promoted)[0])
 
 
-@pointwise("floor(Tensor self) -> Tensor", dtype=_real_number)
+@pointwise("floor(Tensor self) -> Tensor", dtype=_real_number, exact_out="dtype")
 def floor(x):
     """Largest integer not above ``self``."""
     return _floor(x)
 
 
-@pointwise("ceil(Tensor self) -> Tensor", dtype=_real_number)
+@pointwise("ceil(Tensor self) -> Tensor", dtype=_real_number, exact_out="dtype")
 def ceil(x):
     """Smallest integer not below ``self``."""
     return _ceil(x)
 
 
-@pointwise("trunc(Tensor self) -> Tensor", dtype=_real_number, aliases=("fix",))
+@pointwise("trunc(Tensor self) -> Tensor", dtype=_real_number, aliases=("fix",), exact_out="dtype")
 def trunc(x):
     """``self`` without its fraction."""
     return _trunc(x)
@@ -98,7 +98,8 @@ for _entry in (round_multiplied, round_divided):
         return ops.zeros_like(grad)
 
 
-@composite("round(Tensor self, *, int decimals=0) -> Tensor", inplace=True, out=True)
+@composite("round(Tensor self, *, int decimals=0) -> Tensor", inplace=True, out=True,
+           exact_out="dtype")
 def round_(self, decimals):
     """Nearest number with ``decimals`` decimals (negative: tens, hundreds, ...), ties to even."""
     if decimals == 0:
@@ -112,7 +113,8 @@ def round_(self, decimals):
     return ops._round_divided(self, 10.0 ** -decimals)
 
 
-@pointwise("frac(Tensor self) -> Tensor", dtype=lambda d: floats_only(not_complex(d)[0]))
+@pointwise("frac(Tensor self) -> Tensor", dtype=lambda d: floats_only(not_complex(d)[0]),
+           exact_out="dtype")
 def frac(x):
     """``self - trunc(self)``: the fraction, with the sign of ``self``."""
     return x - trunc_(x)

@@ -4,7 +4,7 @@ from ...runtime import dtypes
 from ..base import empty, numel, wrap_dim
 from ..composite import composite, overloaded
 from ..dtype_rules import _scalar_name
-from ..grids import calculable, grid, rows_grain
+from ..grids import calculable, grid, rows_grain, write_out
 from ..registry import ops
 from ..structured import as_dtype, contiguous, run, structured
 from .reductions import return_type
@@ -115,11 +115,8 @@ def _extreme(name, kernel, last):
     def public(input, dim, *, out=None):  # noqa: A002 - torch's keyword
         values, indices = getattr(ops, "_" + name)(input, dim)
         if out is not None:
-            for target, got in zip(out, (values, indices), strict=True):
-                if target._shape != got._shape:
-                    target.resize_(got._shape)
-                ops.copy_(target, got)
-            values, indices = out
+            values, indices = (write_out(name, target, got, (input,), True)
+                               for target, got in zip(out, (values, indices), strict=True))
         return return_type(name)((values, indices))
     public.__name__ = name
     public.__doc__ = (f"Running {name[3:]}imum along ``dim`` and where it was last reached, as "
@@ -131,7 +128,7 @@ _extreme("cummax", kernels.cumulative_max, kernels.cumulative_max_last)
 _extreme("cummin", kernels.cumulative_min, kernels.cumulative_min_last)
 
 
-@structured("logcumsumexp(Tensor self, int dim, *, Tensor? out=None) -> Tensor")
+@structured("logcumsumexp(Tensor self, int dim, *, Tensor? out=None) -> Tensor", exact_out="dtype")
 def logcumsumexp(self, dim):
     """Running ``log(sum(exp(self)))`` along ``dim``, without overflow. Real floating types only."""
     d = wrap_dim(dim, len(self._shape), "logcumsumexp")

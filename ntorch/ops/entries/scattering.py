@@ -138,7 +138,7 @@ def _(grad, dim, index):
 
 
 @updating("scatter_add(Tensor self, int dim, Tensor index, Tensor src, *, Tensor? out=None) -> "
-          "Tensor")
+          "Tensor", exact_out="dtype")
 def scatter_add(self, dim, index, src):
     """``self`` with ``src`` added where ``index`` says: ``self[index[i][j]][j] += src[i][j]``."""
     return _scatter("scatter", self, dim, index, src, "sum")
@@ -238,7 +238,7 @@ def scatter_reduce_(self, dim, index, src, reduce, include_self):
 
 
 @composite("index_reduce(Tensor self, int dim, Tensor index, Tensor source, str reduce, *, "
-           "bool include_self=True, Tensor? out=None) -> Tensor")
+           "bool include_self=True, Tensor? out=None) -> Tensor", exact_out="dtype")
 def index_reduce(self, dim, index, source, reduce, include_self):
     """``self`` with the slices of ``source`` combined into those that ``index`` names: ``reduce``
     is "prod", "mean", "amax" or "amin"."""

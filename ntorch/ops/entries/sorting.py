@@ -101,7 +101,7 @@ _sort.gradient("self")(_picked_gradient)
 def _named(op, results, out, input):  # noqa: A002
     """``results`` as torch's named tuple, written into ``out`` if it is given."""
     if out is not None:
-        results = tuple(write_out(op, target, result, (input,))
+        results = tuple(write_out(op, target, result, (input,), True)
                         for target, result in zip(out, results, strict=True))
     return return_type(op)(results)
 
@@ -124,7 +124,7 @@ def argsort(input, dim=-1, descending=False, *, stable=False):  # noqa: A002
     return ops._sort(input.detach(), dim, descending)[1]
 
 
-@composite("msort(Tensor self, *, Tensor? out=None) -> Tensor")
+@composite("msort(Tensor self, *, Tensor? out=None) -> Tensor", exact_out="dtype")
 def msort(self):
     """Values sorted along the first dimension."""
     return ops._sort(self, 0, False)[0]

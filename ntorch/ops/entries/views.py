@@ -1,5 +1,6 @@
 """Views: arithmetic on shape, strides and offset; no element moves. Same on every device."""
 from ..base import (
+    MAX_BYTES,
     Size,
     contiguous_strides,
     is_contiguous,
@@ -229,7 +230,7 @@ def expand(self, size, implicit):
         raise RuntimeError(f"expand({{{list(self._shape)}}}, size={list(size)}): the number of "
                            f"sizes provided ({len(size)}) must be greater or equal to the number "
                            f"of dimensions in the tensor ({len(self._shape)})")
-    shape, strides = [], []
+    shape, strides, count = [], [], 1
     for d, want in enumerate(size):
         have = self._shape[d - lead] if d >= lead else None
         if want == -1 and have is None:
@@ -242,8 +243,12 @@ def expand(self, size, implicit):
                                f"size ({have}) at non-singleton dimension {d}.  Target sizes: "
                                f"{list(size)}.  Tensor sizes: {list(self._shape)}")
         shape.append(want)
+        count *= want
         same = have is not None and have == want
         strides.append(self._strides[d - lead] if same else 0)
+        if count > MAX_BYTES:
+            raise RuntimeError("numel: integer multiplication overflow: expand to sizes "
+                               f"{list(size)} has {count} elements or more")
     return _with(self, shape, strides)
 
 
