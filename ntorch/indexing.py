@@ -118,11 +118,10 @@ def parse(tensor, key):
             index = _as_index(item)
             indices[d] = index
             d += len(index._shape) if index.dtype in (dtypes.bool_, dtypes.uint8) else 1
-        elif isinstance(item, str):
-            raise TypeError(f"a tensor cannot be indexed by a str, got {item!r}")
         else:
-            raise IndexError("only integers, slices (`:`), ellipsis (`...`), None and long or byte "
-                             f"Variables are valid indices (got {type(item).__name__})")
+            error = TypeError if isinstance(item, str) else IndexError      # torch's two
+            raise error("only integers, slices (`:`), ellipsis (`...`), None and long or byte "
+                        f"Variables are valid indices (got {type(item).__name__})")
     return view, indices
 
 

@@ -4,12 +4,21 @@ import gc
 
 import pytest
 
-from ntorch.runtime import memory
+from ntorch.runtime import build, memory
 
 if memory.fenced:
     import fenced_numpy
 
     fenced_numpy.install(memory.pool.side)
+
+
+def pytest_collection_modifyitems(items):
+    """With the bounds check kernels need Numba, which tells of what they raise."""
+    if build.boundscheck():
+        skip = pytest.mark.skip(reason="kernels with the bounds check need Numba")
+        for item in items:
+            if item.get_closest_marker("without_numba"):
+                item.add_marker(skip)
 
 
 @pytest.fixture(autouse=memory.guarded)

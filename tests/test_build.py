@@ -233,6 +233,7 @@ def _process(folder, before=""):
                             text=True)
 
 
+@pytest.mark.without_numba
 def test_processes_share_a_store_and_the_warm_path_needs_no_numba(tmp_path):
     racers = [_process(tmp_path / "store") for _ in range(2)]
     outputs = [(p.communicate(timeout=300), p.returncode) for p in racers]

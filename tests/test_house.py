@@ -104,6 +104,7 @@ def test_the_face_is_light():
     assert heavy_modules("import ntorch") == []
 
 
+@pytest.mark.without_numba
 def test_warm_kernels_need_no_numba():
     statement = "import ntorch\nx = ntorch.ones(4)\n(x + x).sum().item()"
     heavy_modules(statement)                    # fills the store

@@ -258,6 +258,7 @@ print("numba" in sys.modules and sys.modules["numba"] is not None)
 """
 
 
+@pytest.mark.without_numba
 def test_a_process_without_numba_or_store(tmp_path):
     paths = []
     for name in ("mlp", "conv", "lstm", "large product"):

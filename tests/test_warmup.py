@@ -68,6 +68,7 @@ def place(tmp_path):
     return run
 
 
+@pytest.mark.without_numba
 def test_warmup_export_import_and_a_first_call_without_numba(place, tmp_path):
     result = place("-m", "ntorch", "warmup", "warmed:make", "f32[4,12]", "--step", "SGD",
                    "--jobs", "2")
