@@ -244,13 +244,13 @@ class Contract(Launch):
     """A contraction (``kernels/gemm.py``): its plan's ``words`` are the slots, with the epilogue's
     own slots at the end; ``store`` describes that epilogue for whoever replaces it."""
 
-    __slots__ = ("lanes", "lane_bytes", "a_bytes", "b_bytes", "flops", "store")
+    __slots__ = ("lanes", "lane_bytes", "a_bytes", "b_bytes", "flops", "fences", "store")
 
     def __init__(self, name, kernel, words, lay, store):
         super().__init__(name, kernel, words, lay.lanes, 1)
         self.lanes, self.lane_bytes = lay.lanes, lay.lane_bytes
         self.a_bytes, self.b_bytes, self.store = lay.a_bytes, lay.b_bytes, store
-        self.flops = lay.flops
+        self.flops, self.fences = lay.flops, lay.fences
 
 
 class Zero(Node):

@@ -31,7 +31,7 @@ def arena(spans):
     """Place the buffers of ``lifetimes``; between fences no two share memory."""
     if memory.fenced:
         offsets, total, fences = memory.lay_out([buffer.nbytes for buffer in spans])
-        return Arena(dict(zip(spans, offsets, strict=True)), total, tuple(fences))
+        return Arena(dict(zip(spans, offsets, strict=True)), total, fences)
     placed, offsets, total = [], {}, 0
     for buffer, (first, last) in sorted(spans.items(), key=lambda s: (-s[0].nbytes, s[0].number)):
         size = -(-max(buffer.nbytes, 1) // memory.ALIGNMENT) * memory.ALIGNMENT

@@ -32,14 +32,15 @@ class Frame(typing.NamedTuple):
 
 def frame(lay, n_words):
     """The ``Frame`` of a contraction of ``Layout`` ``lay`` whose plan has ``n_words`` words."""
-    return _frame(n_words, lay.lanes, lay.lane_bytes, lay.a_bytes, lay.b_bytes)
+    return _frame(n_words, lay.lanes, lay.lane_bytes, lay.a_bytes, lay.b_bytes, lay.fences)
 
 
 @functools.lru_cache(maxsize=4096)
-def _frame(n_words, lanes, lane_bytes, a_bytes, b_bytes):
+def _frame(n_words, lanes, lane_bytes, a_bytes, b_bytes, lane_fences):
     plans = COUNTERS + n_words * (lanes + 1) * WORD
     offsets, nbytes, fences = memory.lay_out((plans, a_bytes, b_bytes, lanes * lane_bytes))
-    return Frame(*offsets, nbytes, fences)
+    inner = [offsets[3] + lane * lane_bytes + at for lane in range(lanes) for at in lane_fences]
+    return Frame(*offsets, nbytes, (*fences, *inner))
 
 
 def frame_words(lay, places):

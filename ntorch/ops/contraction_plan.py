@@ -98,6 +98,7 @@ class Layout(typing.NamedTuple):
     a_bytes: int            # the shared A and B, if they are packed here
     b_bytes: int
     flops: int
+    fences: tuple = ()      # of ``memory.lay_out``, in the scratch memory of a lane
 
 
 def _cut(m_panels, n_panels, shape, kc, k, batch, item, threads):
@@ -175,19 +176,19 @@ def _layout_of(shape, m_blocks, n_blocks, fill_a, fill_b, repeated, lanes):
     panel = tall * reg.width * item
     step = panel if k > kc else 0
     a_shared, b_shared = a_packed or fill_a.blocks > 0, b_packed or fill_b.blocks > 0
-    at_a = panel * (wide if step else 1)
-    at_b = at_a + (0 if a_shared else ceil_div(tall * kc * item, 64) * 64)
-    end = at_b + (0 if b_shared else ceil_div(wide * reg.width * kc * item, 64) * 64)
+    (at_tile, at_a, at_b), end, fences = memory.lay_out((
+        panel * (wide if step else 1), 0 if a_shared else tall * kc * item,
+        0 if b_shared else wide * reg.width * kc * item))
     stride_a, stride_b = (0 if same else panels * width * k * item for same, panels, width in (
         (repeated[0], m_panels, reg.rows), (repeated[1], n_panels, reg.width)))
     tables = (gemm.PRODUCT_SLOTS, gemm.PACK_SLOTS + own_slots[0], gemm.PACK_SLOTS + own_slots[1])
     starts = [gemm.HEADER + sum(tables[:i]) for i in range(4)]
     header = (batch * m_blocks * n_blocks, m_blocks, n_blocks, m, n, k, m_panels, n_panels,
               reg.rows, reg.width, kc, item, int(a_shared), at_a, stride_a, int(b_shared), at_b,
-              stride_b, 0, step, _product(reg, T).address, 0, 0, 0, *starts,
+              stride_b, at_tile, step, _product(reg, T).address, 0, 0, 0, *starts,
               fill_a.matrices * fill_a.blocks, fill_a.blocks,
               fill_b.matrices * fill_b.blocks, fill_b.blocks, 0, end)
-    return Layout(header, lanes, end, fill_a.bytes, fill_b.bytes, 2 * batch * m * n * k)
+    return Layout(header, lanes, end, fill_a.bytes, fill_b.bytes, 2 * batch * m * n * k, fences)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -4,7 +4,7 @@ import functools
 import typing
 
 from ..kernels import gemm, winograd
-from ..runtime import build, pool
+from ..runtime import build, memory, pool
 from .base import product
 from .contraction_frame import ceil_div
 from .contraction_plan import Epilogue, Form, Layout, launch_plan
@@ -144,13 +144,12 @@ def _plan(sizes, cut, image, position_row, product_slots, store):
 
 
 def _give_scratch(words, *parts):
-    """Lay out a lane's scratch memory: ``(slot, elements)`` each; returns its size."""
-    end = 0
-    for slot, elements in parts:
-        words[slot] = end
-        end += _up(elements)
+    """Lay out a lane's scratch memory: ``(slot, elements)`` each; returns its size and fences."""
+    offsets, end, fences = memory.lay_out([4 * elements for _, elements in parts])
+    for (slot, _), offset in zip(parts, offsets, strict=True):
+        words[slot] = offset
     words[gemm.LANE_BYTES] = end
-    return end
+    return end, fences
 
 
 def convolve(image, weight, turned, sizes, position_row, store):
@@ -177,12 +176,13 @@ def convolve(image, weight, turned, sizes, position_row, store):
                         (winograd.BY_FILTER, by[0]), (winograd.BY_CHANNEL, by[1]),
                         (winograd.TURNED, int(turned))):
         words[slot] = value
-    lane = _give_scratch(words, (gemm.TILE_BASE, cut.out_line * reg.width),
+    lane, fences = _give_scratch(words, (gemm.TILE_BASE, cut.out_line * reg.width),
                          (winograd.LINES, winograd.RING * cut.pitch),
                          (winograd.PLANES, 17 * cut.plane), (winograd.STAGE, 2 * cut.out_pitch))
     work = 32 * product(sizes.tiles) * sizes.images * channels * sizes.filters
     launch_plan(_conv(reg.width, reg.lanes), words,
-                Layout((), min(threads, cut.tasks), lane, _up(16 * filled), 0, work), store.form)
+                Layout((), min(threads, cut.tasks), lane, _up(16 * filled), 0, work,
+                       fences), store.form)
 
 
 def part_bytes(sizes):
@@ -218,10 +218,10 @@ def weight_gradient(image, grad, out, sizes):
                         (winograd.PART_PLANE, part_plane), (winograd.PART_LINE, part_line),
                         (winograd.FILTER_BLOCKS, ceil_div(filters, 8))):
         words[slot] = value
-    lane = _give_scratch(words, (winograd.LINES, winograd.RING * cut.pitch),
+    lane, fences = _give_scratch(words, (winograd.LINES, winograd.RING * cut.pitch),
                          (winograd.PLANES, 16 * plane), (winograd.GRADS, 16 * out_plane),
                          (winograd.STAGE, 2 * cut.out_pitch), (winograd.SUMS, 25 * part_line))
     work = 32 * product(sizes.tiles) * sizes.images * channels * filters
     launch_plan(_weight(reg.lanes), words,
-                Layout((), min(threads, parts), lane, 0, parts * nbytes, work),
+                Layout((), min(threads, parts), lane, 0, parts * nbytes, work, fences),
                 Form("weight", "f4", "f4"))

@@ -37,7 +37,8 @@ def lay_out(sizes):
     the offsets ``fences`` before, between and behind them, which ``fence`` forbids.
     """
     if fenced:
-        return pool.lay_out(sizes)
+        offsets, nbytes, fences = pool.lay_out(sizes)
+        return offsets, nbytes, tuple(fences)
     offsets, at = [], 0
     for nbytes in sizes:
         offsets.append(at)
