@@ -34,7 +34,8 @@ globals().update(_dtypes.ALIASES)
 
 # submodules that are part of the public face, imported when first named
 _MODULES = frozenset((
-    "autograd", "nn", "optim", "utils", "serialization", "random", "linalg", "special", "fft",
+    "autograd", "functional", "nn", "optim", "utils", "serialization", "random", "linalg",
+    "special", "fft",
     "jit", "compiler",
     "distributions", "cuda", "backends", "multiprocessing", "testing", "version", "ops", "types",
     "storages", "overrides", "_C", "_VF", "return_types", "__config__", "__future__"))

@@ -116,3 +116,13 @@ def test_ruff_is_content():
     result = subprocess.run([sys.executable, "-m", "ruff", "check", "--no-cache", str(ROOT)],
                             capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stdout[-3000:]
+
+
+def test_paths_of_older_code():
+    import ntorch
+    assert ntorch.functional.unique is ntorch.unique
+    assert ntorch.functional.einsum is ntorch.einsum
+    with pytest.raises(AttributeError, match="ntorch.functional"):
+        ntorch.functional.relu      # noqa: B018 - that one is in nn.functional
+    with ntorch.autograd.grad_mode.no_grad():
+        assert not ntorch.is_grad_enabled()

@@ -24,6 +24,8 @@ def __getattr__(name):
         from ..tensor import Tensor as value
     elif name in ("functional", "graph", "function", "profiler", "gradcheck", "anomaly"):
         return importlib.import_module(f"{__name__}.{name}")
+    elif name == "grad_mode":           # torch's name of the module
+        from . import modes as value
     else:
         raise AttributeError(f"module 'ntorch.autograd' has no attribute {name!r}")
     globals()[name] = value

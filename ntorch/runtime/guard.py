@@ -88,7 +88,10 @@ class PagePool(GuardedPool):
 
     ``side`` "behind": it ends where the second begins, so it is only as aligned as its size;
     "before": it begins where the first ends. The rest of its own last or first page is a canary.
+    Beyond ``MOST`` live ones blocks are those of ``GuardedPool``: the system limits mappings.
     """
+
+    MOST = 16384
 
     def __init__(self, side="behind"):
         super().__init__()
@@ -101,6 +104,8 @@ class PagePool(GuardedPool):
         self._libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 
     def _block(self, nbytes):
+        if len(self.live) >= self.MOST and nbytes < self.fence_bytes:
+            return super()._block(nbytes)
         (offset,), size, _ = self.lay_out([nbytes])
         start = self._libc.mmap(None, size, 0, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
         if start in (None, ctypes.c_void_p(-1).value):
@@ -115,7 +120,8 @@ class PagePool(GuardedPool):
     def free(self, block):
         """Check what is left of the block's pages, and unmap them: a later use ends the process."""
         super().free(block)
-        self._libc.munmap(*block.owner)
+        if type(block.owner) is tuple:
+            self._libc.munmap(*block.owner)
 
     def lay_out(self, sizes):
         """See the function ``lay_out``."""
