@@ -154,5 +154,6 @@ def test_bench_measures(tmp_path):
          "--json", str(target)], text=True, capture_output=True, timeout=600, cwd=root)
     assert result.returncode == 0, result.stdout + result.stderr
     rows = json.loads(target.read_text())["rows"]
-    assert [row["workload"] for row in rows] == ["add 1000", "add 1000 with grad"]
+    assert [row["workload"] for row in rows] == [
+        "add 1000", "add 1000 with grad", "add 1000 out="]
     assert all(1e-8 < row["results"]["ntorch"]["median"] < 1e-2 for row in rows)
