@@ -16,6 +16,7 @@ from .autograd import (
     no_grad,
     set_grad_enabled,
 )
+from .autograd import fusing as _fusing
 from .ops.base import Size
 from .ops.registry import ops as _table
 from .runtime import dtypes as _dtypes
@@ -24,6 +25,7 @@ from .runtime.dtypes import can_cast as _can_cast
 from .runtime.dtypes import dtype, get_default_dtype, promote_types
 from .tensor import Tensor
 
+_fusing.bind(lambda: importlib.import_module("ntorch.jit.inline"))
 del tensor      # noqa: F821 - importing the submodule bound its name; ntorch.tensor is the function
 __version__ = "0.1.0"
 inf, nan, pi, e, newaxis = _math.inf, _math.nan, _math.pi, _math.e, None

@@ -118,9 +118,10 @@ def disable(fn=None, recursive=True):
 
 
 def reset():
-    """Forget every program of segments; compiled functions keep theirs."""
-    from .jit import segments
+    """Forget every program of segments and of eager mode; compiled functions keep theirs."""
+    from .jit import inline, segments
     segments.clear()
+    inline.clear()
 
 
 def list_backends(exclude_tags=()):

@@ -7,7 +7,9 @@ gradient is wanted, attaches a node to the results.
 from .. import eager
 from ..ops.base import TensorBase
 from ..ops.registry import ops
+from ..ops.structure import may_fuse
 from ..runtime.dtypes import FLOAT
+from .fusing import fuser, gives_large, is_large
 from .modes import state
 from .node import FREED, Node, SavedTensor, edge_of, sequence_numbers
 
@@ -27,7 +29,7 @@ class Form:
 class _Record:
     """What to save and which rules to run for one pattern of inputs that want gradients."""
 
-    __slots__ = ("rules", "saved", "results", "positions", "forms")
+    __slots__ = ("rules", "saved", "results", "positions", "forms", "used", "verdicts", "several")
 
     def __init__(self, entry, wanted):
         names = {entry.names[i] for i in wanted}
@@ -42,6 +44,12 @@ class _Record:
         self.forms = tuple(i for i, name in enumerate(entry.names) if name + "_form" in used)
         self.results = tuple(k for k in range(max(entry.schema.n_results, 1))
                              if f"result{k}" in used or k == 0 and "result" in used)
+        self.used, self.several, self.verdicts = used, None, None
+
+    def may_fuse(self):
+        """Whether the rules may launch several kernels; asked once."""
+        self.several = may_fuse(*[rule for _, rule, _ in self.rules], by_operators=True)
+        return self.several
 
 
 class EntryNode(Node):
@@ -69,9 +77,15 @@ class EntryNode(Node):
     def apply(self, grads):
         if self.released:
             raise RuntimeError(FREED)
-        entry, record = self.entry, self.record
-        values = self._values(grads)
-        found = {}
+        values, several = self._values(grads), self.record.several
+        if several is not False and not state.enabled and gives_large(self.inputs) and (
+                several or self.record.may_fuse()) and (fused := fuser()) is not None:
+            return fused.run_rules(self, values)
+        return self.run_rules(values)
+
+    def run_rules(self, values):
+        """Gradients of the inputs from ``values``, what the rules name in their arguments."""
+        entry, record, found = self.entry, self.record, {}
         for targets, rule, parameters in record.rules:
             got = rule(*[values[p] for p in parameters])
             if len(targets) == 1:
@@ -156,14 +170,18 @@ def fit(grad, meta):
 _classes = {}
 
 
+def backward_name(entry):
+    """What torch calls the node of an entry: ``AddBackward0`` for ``add``."""
+    words = entry.name.replace(".", "_").split("_")
+    return getattr(entry, "backward_name", None) or (
+        "".join(w[:1].upper() + w[1:] for w in words) + "Backward0")
+
+
 def node_class(entry):
-    """``AddBackward0`` for the entry ``add``."""
+    """The class of the nodes of an entry."""
     found = _classes.get(entry.name)
     if found is None:
-        words = entry.name.replace(".", "_").split("_")
-        name = getattr(entry, "backward_name", None) or (
-            "".join(w[:1].upper() + w[1:] for w in words) + "Backward0")
-        found = _classes[entry.name] = type(name, (EntryNode,), {"entry": entry})
+        found = _classes[entry.name] = type(backward_name(entry), (EntryNode,), {"entry": entry})
         entry.records = {}
     return found
 
@@ -218,7 +236,10 @@ def call(entry, arguments):
     if entry.converters:
         arguments = entry.convert(arguments)
     if entry.composite:
-        return entry.host(*arguments)
+        if (entry.fuse is not False and is_large(arguments) and entry.may_fuse()
+                and (fused := fuser()) is not None):
+            return fused.run_composite(entry, arguments)
+        return entry.python(*arguments)
     host = entry.host if state.tracer is None else state.tracer.host(entry)
     if entry.differentiable and state.enabled:
         for i in entry.tensor_positions:

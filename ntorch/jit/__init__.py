@@ -1,7 +1,8 @@
 """Compiled programs: tracing, saving, loading and looking at them.
 
 ``trace`` and ``script`` compile a function or module, ``save`` and ``load`` carry it in a file
-without its Python code, ``draw`` shows its kernels.
+without its Python code, ``draw`` shows its kernels. ``verdicts`` lists what eager mode runs as
+programs: composites and gradient rules.
 """
 import importlib
 
@@ -10,7 +11,7 @@ _PLACES = {
         "trace", "script", "ignore", "unused", "export", "is_scripting", "is_tracing", "freeze",
         "optimize_for_inference", "annotate", "interface", "Final", "Traced", "ScriptModule",
         "ScriptFunction"), "api"),
-    "save": "saving", "LoadedProgram": "stored", "draw": "drawing",
+    "verdicts": "inline", "save": "saving", "LoadedProgram": "stored", "draw": "drawing",
     "profile": "profiling",
 }
 

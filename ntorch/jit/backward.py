@@ -26,7 +26,8 @@ class CompiledBackward(Node):
     """The node of a compiled call: its backward is a program too."""
 
     def __init__(self, variant, call, made, values):
-        self.variant, self.call, self.made, self.values = variant, call, made, values
+        self.variant, self.call, self.values = variant, call, values
+        self.made = {place: made[place] for place in variant.saved_places}
         self.sequence = next(sequence_numbers)
         self.edges = [edge_of(t) for t in self._leaves()]
         self.versions = [t._storage.version for t in call[0]]

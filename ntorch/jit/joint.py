@@ -1,9 +1,11 @@
 """Traces that went backward too: one graph becomes a forward and a backward program."""
+import contextlib
+
 from ..autograd import api
 from ..ops.base import contiguous_strides, make
 from ..runtime.storage import Storage
 from .ir import Graph
-from .lower import program_of
+from .lower import assembled, lower, ready
 from .regions import TraceError
 from .unfit import Unfit
 from .variant import Binding
@@ -76,26 +78,34 @@ class Joint:
         for buffer in saved:
             buffer.escapes = True
         every = list(dict.fromkeys([*outputs, *saved]))
-        variant.forward = program_of(first, every)
+        lower(first)
+        with _given(saved):
+            gradients = self._gradient_buffers()
+            lower(second)
+        self.maker.approve((self.graph.nodes[:self.middle], first),
+                           (self.graph.nodes[self.middle:], second))
+        ready(first, second)
+        variant.forward = assembled(first, every)
         variant.binding = Binding(variant.forward, self.maker.origin)
-        for buffer in saved:        # memory that forward made is an input of backward
-            buffer.kind = "input"
-        self._backward(variant, second, {b: i for i, b in enumerate(every)})
-        for buffer in saved:
-            buffer.kind = "temp"
+        with _given(saved):
+            variant.backward = assembled(second, gradients)
+        self._backward(variant, {b: i for i, b in enumerate(every)})
         self._leaves(variant)
 
-    def _backward(self, variant, graph, place):
-        tangent_of = {self.recorder._find(t._storage.address).buffer: i
-                      for i, t in enumerate(self.tangents)}
+    def _gradient_buffers(self):
         wanted = {}
         for grad in self.grads:
             buffer = None if grad is None else self.maker.buffer(grad)
             if buffer is not None and buffer.kind == "temp":
                 buffer.escapes = True
                 wanted[buffer] = None
+        return list(wanted)
+
+    def _backward(self, variant, place):
+        """How backward is bound to tangents, what forward kept, arguments, and its results."""
+        tangent_of = {self.recorder._find(t._storage.address).buffer: i
+                      for i, t in enumerate(self.tangents)}
         sources = [None if g is None else self._gradient(g, tangent_of) for g in self.grads]
-        variant.backward = program_of(graph, list(wanted))
         variant.backward_inputs = [self._source(b, place, tangent_of)
                                    for b in variant.backward.inputs]
         order = {b: i for i, b in enumerate(variant.backward.outputs)}
@@ -119,10 +129,11 @@ class Joint:
         kept = [what for kind, what in inputs if kind == "fixed"]
         variant.fixed = list(dict.fromkeys([*kept, *(s for _, s in variant.binding.fixed)]))
         variant.kept_fixed = range(len(dict.fromkeys(kept)))
+        variant.saved_places = sorted({what for kind, what in inputs if kind == "saved"})
         shown = {self.maker.buffer(t) for t in (
             *self.maker.results, *(g for _, g in self.maker.new_grads if g is not None))}
-        variant.saved_results = [what for kind, what in inputs
-                                 if kind == "saved" and variant.forward.outputs[what] in shown]
+        variant.saved_results = [place for place in variant.saved_places
+                                 if variant.forward.outputs[place] in shown]
 
     def _gradient(self, grad, tangent_of):
         """``order -> (storages, tangents) -> tensor`` of a gradient."""
@@ -148,6 +159,16 @@ class Joint:
         if buffer in place:
             return "saved", place[buffer]
         return self.maker.origin(buffer)
+
+
+@contextlib.contextmanager
+def _given(buffers):
+    """Within the context, temporaries that forward made are inputs: those of backward."""
+    for buffer in buffers:
+        buffer.kind = "input"
+    yield
+    for buffer in buffers:
+        buffer.kind = "temp"
 
 
 def _saved(first, second):

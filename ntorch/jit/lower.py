@@ -11,6 +11,13 @@ def program_of(graph, outputs):
 
     Its ``inputs`` are the buffers of the graph that are not temporaries and are used.
     """
+    lower(graph)
+    ready(graph)
+    return assembled(graph, outputs)
+
+
+def lower(graph):
+    """Turn the nodes of ``graph`` into launches, fused; kernels that are new are not built yet."""
     nodes = []
     with build.later():
         if not _writes_shared_memory(graph):
@@ -20,11 +27,19 @@ def program_of(graph, outputs):
         for node in graph.nodes:
             nodes += codegen.lower(node, graph)
     graph.nodes = nodes
-    launches = [node for node in nodes if isinstance(node, Launch)]
+
+
+def ready(*graphs):
+    """Build the kernels of graphs that ``lower`` has done, all at once."""
+    launches = [node for graph in graphs for node in graph.nodes if isinstance(node, Launch)]
     called = [s for node in launches for s in node.slots if type(s) is build.Kernel]
     build.ready([node.kernel for node in launches] + called)
+
+
+def assembled(graph, outputs):
+    """The ``Program`` of a graph whose kernels are ready."""
     used = set()
-    for node in nodes:
+    for node in graph.nodes:
         used |= node.read_buffers() | node.written_buffers()
     inputs = [b for b in graph.buffers if b.kind in ("input", "constant") and b in used]
     program = Program(graph, inputs, outputs)

@@ -7,7 +7,7 @@ from ..autograd.node import Node, SavedTensor
 from ..ops.base import TensorBase, make
 from ..runtime import recording
 from .joint import Joint
-from .lower import overlap, program_of
+from .lower import assembled, lower, overlap, ready
 from .outline import outline_of
 from .regions import PassOn
 from .tree import replaced, tensors_of
@@ -119,12 +119,20 @@ class Maker:
         if joint is not None:
             joint.build(variant, outputs)
         else:
-            variant.forward = program_of(self.graph, outputs)
+            nodes = list(self.graph.nodes)
+            lower(self.graph)
+            self.approve((nodes, self.graph))
+            ready(self.graph)
+            variant.forward = assembled(self.graph, outputs)
             variant.binding = Binding(variant.forward, self.origin)
         self._describe(variant)
         variant.spent = [next(i for i, r in enumerate(self.results) if r is f) for f in freed]
         self.recorder.restore_grads()
         return variant
+
+    def approve(self, *halves):
+        """Sees forward and perhaps backward, each as the recorded nodes and the graph of launches
+        made of them, whose kernels are not built yet; Unfit stops it there."""
 
     def _describe(self, variant):
         """How the variant's calls are bound to arguments, results and gradients."""

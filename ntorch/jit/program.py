@@ -127,6 +127,34 @@ class Program:
             program_native.run_spinning if spinning else program_native.run_sleeping, ("table",))
         self.call = (self.kernel.call if not self.parallel and self.items <= _FEW
                      else self.kernel.call_released)
+        self.alone = None
+        if len(self.steps) == STEP and not self.numbers and not self.actions:
+            self._launched_alone()
+
+    def _launched_alone(self):
+        """A single launch that needs no memory but its inputs' and results' goes to its kernel, as
+        eager's do: no working table is made for it."""
+        operation, address, at, n, chunk, _ = self.steps
+        moves = [tuple(self.moves[i:i + 3]) for i in range(0, len(self.moves), 3)]
+        if operation <= PARALLEL and n and all(base >= 2 for _, base, _ in moves):
+            self.slots = list(self.words[at:])
+            self.pointers = [(place - at, base - 2, offset) for place, base, offset in moves]
+            self.pack_slots, self.n, self.chunk = launch.packer(len(self.slots)), n, chunk
+            self.alone = build.Kernel("alone", "", None, address)
+            self.call_alone = None if self.parallel else (
+                self.alone.call if self.items <= _FEW else self.alone.call_released)
+
+    def _run_alone(self, addresses):
+        results = [Storage(b.nbytes) for b in self.results]
+        bases, slots = [*addresses, *[s.address for s in results]], self.slots.copy()
+        for place, base, offset in self.pointers:
+            slots[place] = bases[base] + offset
+        table = self.pack_slots(*slots)
+        if self.call_alone is None:
+            pool.parallel(self.alone, table, self.n, self.chunk)
+        else:
+            self.call_alone(table, 0, self.n)
+        return results
 
     def _fences(self):
         """Offsets in the arena of the pages that tests forbid (``memory.lay_out``)."""
@@ -143,6 +171,8 @@ class Program:
         ``drawn``: this is the call that was traced, whose random numbers are drawn already.
         ``values``, a dict, receives the numbers of this run by Dynamic; those it has are used.
         """
+        if self.alone is not None:
+            return self._run_alone(addresses)
         values = {} if values is None else values
         filled = self._act(drawn, values) if self.actions else ()
         results = [Storage(b.nbytes) for b in self.results]

@@ -237,6 +237,11 @@ class Recorder(Memory):
         self.graph.nodes.append(node)
         self.graph.actions.append(node)
 
+    def heard(self, what):
+        """Python is about to be heard, with a warning: not by later calls of a program."""
+        if self.sealed:
+            raise TraceError(f"it warns: {what}")
+
     def note_grad(self, tensor):
         """``tensor.grad`` is about to be replaced."""
         self.grads.setdefault(id(tensor), (tensor, tensor._grad))
@@ -316,7 +321,7 @@ class Recorder(Memory):
         if not self.graph.nodes and not self.live():
             return
         if self.sealed:
-            raise TraceError("a value was read while backward was traced")
+            raise TraceError("a value was read where no segment may end")
         graph, live = self.graph, self.live()
         for region, _ in live:
             region.buffer.escapes = True

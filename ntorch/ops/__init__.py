@@ -1,7 +1,7 @@
 """THE TABLE: every operation is one entry here; ``ntorch.ops.<name>`` is each of them, callable."""
 import pkgutil
 
-from .registry import namespace, ops
+from .registry import namespace, of_namespace, ops
 
 # no op is named like a module: ``from . import loops`` must not load the table to find out
 _rooms = {module.name for module in pkgutil.iter_modules(__path__)}
@@ -13,4 +13,4 @@ def __getattr__(name):
     return getattr(ops, name)
 
 
-__all__ = ["namespace", "ops"]
+__all__ = ["namespace", "of_namespace", "ops"]

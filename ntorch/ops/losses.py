@@ -1,7 +1,6 @@
 """What every loss does at its end and its start: reductions, legacy arguments, size checks."""
-import warnings
-
 from .base import Size, broadcast_shapes
+from .errors import warn
 from .registry import ops
 
 REDUCTIONS = ("none", "mean", "sum")
@@ -12,8 +11,8 @@ def reduction_name(reduction, size_average=None, reduce=None):
     if size_average is not None or reduce is not None:
         average = size_average is None or size_average
         reduction = "none" if reduce is not None and not reduce else "mean" if average else "sum"
-        warnings.warn(f"size_average and reduce args will be deprecated, please use "
-                      f"reduction='{reduction}' instead.", stacklevel=4)
+        warn("size_average and reduce args will be deprecated, please use "
+             f"reduction='{reduction}' instead.")
     if reduction not in REDUCTIONS:
         raise ValueError(f"{reduction} is not a valid value for reduction: expected 'none', 'mean' "
                          "or 'sum'")
@@ -31,9 +30,9 @@ def same_size(input, target):
     """Both broadcast to one shape, with torch's warning where that changes anything."""
     if input._shape == target._shape:
         return input, target
-    warnings.warn(f"Using a target size ({target._shape}) that is different to the input size "
-                  f"({input._shape}). This will likely lead to incorrect results due to "
-                  "broadcasting. Please ensure they have the same size.", stacklevel=3)
+    warn(f"Using a target size ({target._shape}) that is different to the input size "
+         f"({input._shape}). This will likely lead to incorrect results due to broadcasting. "
+         "Please ensure they have the same size.")
     shape = Size(broadcast_shapes(input._shape, target._shape))
     return ops.expand(input, shape), ops.expand(target, shape)
 

@@ -30,18 +30,20 @@ class Entry:
     """One operation: signature, kernel, gradient rules and doc line.
 
     ``host(*arguments)`` computes the result, arguments in schema order; ``rules`` maps tuples of
-    input names to gradient functions; ``inplace`` and ``out`` say which forms exist.
+    input names to gradient functions; ``inplace`` and ``out`` say which forms exist. ``fuse`` says
+    whether the Python of a composite may make several kernels, which then run as one program.
     """
 
     is_reduction = False            # ``out`` may be part of the input
+    verdicts = None         # of the fuser, by the form of a call
 
     def __init__(self, signature, host=None, *, inplace=False, method=True, namespace=None,
                  out=False, varargs=False, differentiable=True, composite=False, view=False,
-                 inplace_only=False, exact_out=False, quiet=False, aliases=()):
+                 inplace_only=False, exact_out=False, quiet=False, aliases=(), fuse=None):
         self.signature = signature
         self.name = signature.partition("(")[0]
         if host is not None:
-            self.host = host
+            self.host = self.python = host
         self.inplace, self.method, self.namespace = inplace, method, namespace
         self.out = out or "out=None" in signature
         self.native_out = False         # whether host takes out= itself
@@ -53,6 +55,7 @@ class Entry:
         self.exact_out = exact_out
         self.quiet = quiet              # host records nothing, whatever the gradient mode is
         self.aliases = aliases
+        self.fuse = fuse if composite else False    # None: ``may_fuse`` has not been asked yet
         self._rules = []
 
     def __getattr__(self, name):
@@ -98,6 +101,13 @@ class Entry:
             self._rules.append((names, rule))
             return rule
         return attach
+
+    def may_fuse(self):
+        """Whether the Python of a composite may make several kernels."""
+        if self.fuse is None:
+            from .structure import may_fuse
+            self.fuse = may_fuse(self.host)
+        return self.fuse
 
     def convert(self, arguments):
         """Arguments with lists made tuples and types checked; TypeError in torch's words."""
@@ -341,6 +351,16 @@ def entries():
     """All entries by name, aliases included."""
     load_all()
     return _entries
+
+
+def of_namespace(space, name):
+    """The callable of the entry ``name`` (or in-place ``name_``) if it lives in ``space``."""
+    entry = find(name)
+    if entry is None and name.endswith("_"):
+        entry = find(name[:-1])
+        if entry is not None and not entry.inplace:
+            return None
+    return None if entry is None or entry.namespace != space else getattr(ops, name)
 
 
 def namespace(name):

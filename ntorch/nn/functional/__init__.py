@@ -39,7 +39,7 @@ def __getattr__(name):
         found = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
         globals()[name] = found
         return found
-    found = ntorch.ops.namespace("nn.functional").get(name)
+    found = ntorch.ops.of_namespace("nn.functional", name)
     if found is None and name in _SHARED:
         found = getattr(ntorch.ops, name, None)
     if found is None:

@@ -7,9 +7,9 @@ from ..registry import ops
 from .activation import SELU_ALPHA, SELU_SCALE
 
 
-def activation(signature, method=False):
+def activation(signature, method=False, **flags):
     """A composite in ``nn.functional`` with an in-place twin."""
-    return composite(signature, inplace=True, method=method, namespace="nn.functional")
+    return composite(signature, inplace=True, method=method, namespace="nn.functional", **flags)
 
 
 def _apply(inplace, name, self, *arguments):
@@ -17,7 +17,7 @@ def _apply(inplace, name, self, *arguments):
     return getattr(ops, name + "_" if inplace else name)(self, *arguments)
 
 
-@activation("relu(Tensor self, bool inplace=False) -> Tensor", method=True)
+@activation("relu(Tensor self, bool inplace=False) -> Tensor", method=True, fuse=False)
 def relu(self, inplace):
     """``max(input, 0)``."""
     return ops._relu_(self) if inplace else ops._relu(self)
@@ -99,7 +99,7 @@ def hardsigmoid(self, inplace):
 
 
 @composite("gelu(Tensor self, *, str approximate='none') -> Tensor", method=False,
-           namespace="nn.functional", out=True, exact_out="dtype")
+           namespace="nn.functional", out=True, exact_out="dtype", fuse=False)
 def gelu(self, approximate):
     """``input * Phi(input)``; ``approximate="tanh"`` is the tanh form (arXiv 1606.08415)."""
     if approximate not in ("none", "tanh"):
@@ -149,7 +149,7 @@ def softsign(self):
     return self / (1 + ops.abs(self))
 
 
-@composite("prelu(Tensor self, Tensor weight) -> Tensor", namespace="nn.functional")
+@composite("prelu(Tensor self, Tensor weight) -> Tensor", namespace="nn.functional", fuse=False)
 def prelu(self, weight):
     """``input`` above 0, else ``weight * input``; one weight, or one per channel (dimension 1)."""
     if self.dtype is not weight.dtype:

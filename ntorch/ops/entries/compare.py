@@ -278,7 +278,7 @@ def _(grad, self, min, max):
 
 
 @composite("clamp(Tensor self, Operand? min=None, Operand? max=None) -> Tensor", inplace=True,
-           out=True, aliases=("clip",), exact_out="dtype")
+           out=True, aliases=("clip",), exact_out="dtype", fuse=False)
 def clamp(self, min, max):
     """``min(max(self, min), max)``; either bound may be left out, both numbers or both tensors."""
     if min is None and max is None:
@@ -315,7 +315,7 @@ def _(grad):
 
 
 @composite("where(Tensor condition, Operand? self=None, Operand? other=None) -> Tensor",
-           method=False, out=True, exact_out="dtype")
+           method=False, out=True, exact_out="dtype", fuse=False)
 def where(condition, self, other):
     """``self`` where ``condition`` is true, else ``other``; without them, where it is nonzero."""
     if self is None and other is None:

@@ -219,7 +219,7 @@ def _reduction(reduction):
     return reduction
 
 
-@overloaded("ctc_loss", method=False)
+@overloaded("ctc_loss", method=False, fuse=False)
 def ctc_loss(log_probs, targets, input_lengths, target_lengths, blank=0, reduction=1,
              zero_infinity=False):
     """Connectionist temporal classification loss: ``-log`` of the sum over all alignments.

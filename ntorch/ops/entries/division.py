@@ -149,7 +149,8 @@ for _entry in (floor_divide_kernel, trunc_divide_kernel):
         return ops.zeros_like(grad)
 
 
-@composite("floor_divide(Operand self, Operand other) -> Tensor", inplace=True, out=True)
+@composite("floor_divide(Operand self, Operand other) -> Tensor", inplace=True, out=True,
+           fuse=False)
 def floor_divide(self, other):
     """``floor(self / other)`` in the promoted type. RuntimeError for integers divided by zero."""
     if _integral(self, other):
@@ -158,7 +159,7 @@ def floor_divide(self, other):
 
 
 @composite("div(Operand self, Operand other, *, str? rounding_mode=None) -> Tensor", inplace=True,
-           out=True, aliases=("divide",))
+           out=True, aliases=("divide",), fuse=False)
 def div(self, other, rounding_mode):
     """``self / other``: exact, or rounded toward zero (``"trunc"``) or down (``"floor"``)."""
     if rounding_mode is None:
@@ -221,7 +222,7 @@ def _(grad, self, other):
     return -grad * ops.div(self, other, rounding_mode="trunc")
 
 
-@composite("remainder(Operand self, Operand other) -> Tensor", inplace=True, out=True)
+@composite("remainder(Operand self, Operand other) -> Tensor", inplace=True, out=True, fuse=False)
 def remainder(self, other):
     """Python's ``self % other``: the sign of the divisor. RuntimeError for integers modulo zero."""
     if _integral(self, other):
@@ -229,7 +230,7 @@ def remainder(self, other):
     return ops._remainder(self, other)
 
 
-@composite("fmod(Tensor self, Operand other) -> Tensor", inplace=True, out=True)
+@composite("fmod(Tensor self, Operand other) -> Tensor", inplace=True, out=True, fuse=False)
 def fmod(self, other):
     """C's ``fmod``: the sign of the dividend. RuntimeError for integers modulo zero."""
     if _integral(self, other):

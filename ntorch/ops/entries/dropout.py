@@ -65,7 +65,7 @@ def _(grad, mask, scale):
 
 
 @composite("dropout(Tensor self, float p, bool train, *, bool inplace=False) -> Tensor",
-           method=False)
+           method=False, fuse=False)
 def dropout(self, p, train, inplace):
     """Zeroes elements with probability ``p`` and scales the others by ``1 / (1 - p)`` in training.
 

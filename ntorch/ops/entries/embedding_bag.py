@@ -175,7 +175,7 @@ def _with_end(offsets, count, include_last_offset):
     return contiguous(ops.cat((starts, end)))
 
 
-@overloaded("embedding_bag", namespace="nn.functional", method=False)
+@overloaded("embedding_bag", namespace="nn.functional", method=False, fuse=False)
 def embedding_bag(input, weight, offsets=None, max_norm=None, norm_type=2,
                   scale_grad_by_freq=False, mode="mean", sparse=False, per_sample_weights=None,
                   include_last_offset=False, padding_idx=None):

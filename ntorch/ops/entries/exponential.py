@@ -225,7 +225,7 @@ def _simple_power(base, exponent):
     return None
 
 
-@composite("pow(Operand self, Operand exponent) -> Tensor", inplace=True, out=True)
+@composite("pow(Operand self, Operand exponent) -> Tensor", inplace=True, out=True, fuse=False)
 def pow_(self, exponent):
     """``self ** exponent``. RuntimeError for integers to a negative integer power."""
     if not isinstance(exponent, TensorBase) and isinstance(self, TensorBase):

@@ -5,6 +5,7 @@ from ...kernels.math import exp, log, log1p
 from ...kernels.stubs import fabs_, select
 from ..composite import overloaded
 from ..dtype_rules import floats_only
+from ..errors import refuse
 from ..losses import reduced, reduction_name, same_size, weighted
 from ..pointwise import pointwise
 from ..registry import ops
@@ -118,10 +119,9 @@ def binary_cross_entropy(input, target, weight=None, size_average=None, reduce=N
     """
     reduction = reduction_name(reduction, size_average, reduce)
     _check_size("binary_cross_entropy", input, target)
-    if not input.is_meta:
-        inside = ops.logical_and(ops.ge(input, 0), ops.le(input, 1))
-        if not bool(ops.all(inside)):
-            raise RuntimeError("all elements of input should be between 0 and 1")
+    inside = ops.logical_and(ops.ge(input, 0), ops.le(input, 1))        # NaN is not
+    refuse(ops.logical_not(inside), RuntimeError,
+           "all elements of input should be between 0 and 1")
     loss = ops._binary_cross_entropy(input, target)
     return reduced(loss if weight is None else loss * weight, reduction)
 
@@ -221,8 +221,8 @@ def gaussian_nll_loss(input, target, var, full=False, eps=1e-6, reduction="mean"
         if var < 0:
             raise ValueError(f"var has negative entry/entries: {var}")
         var = ops.full_like(input, var)
-    elif not var.is_meta and bool(ops.any(ops.lt(var, 0))):
-        raise ValueError("var has negative entry/entries")
+    else:
+        refuse(ops.lt(var, 0), ValueError, "var has negative entry/entries")
     var = _variance_like(input, var)
     reduction = reduction_name(reduction)
     held = var.detach()

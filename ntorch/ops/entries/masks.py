@@ -48,7 +48,7 @@ def _fill_value(self, mask, value):
     return bool(value) if self.dtype is dtypes.bool_ else value
 
 
-@composite("masked_fill(Tensor self, Tensor mask, Any value) -> Tensor")
+@composite("masked_fill(Tensor self, Tensor mask, Any value) -> Tensor", fuse=False)
 def masked_fill(self, mask, value):
     """``value`` (a number or zero-dim tensor) where ``mask`` is true, else ``self``; broadcasts."""
     value = _fill_value(self, mask, value)
@@ -57,7 +57,7 @@ def masked_fill(self, mask, value):
     return ops._masked_fill(self, mask, value)
 
 
-@composite("masked_fill_(Tensor self, Tensor mask, Any value) -> Tensor")
+@composite("masked_fill_(Tensor self, Tensor mask, Any value) -> Tensor", fuse=False)
 def masked_fill_(self, mask, value):
     """Writes ``value`` into ``self`` where ``mask`` is true."""
     value = _fill_value(self, mask, value)

@@ -280,7 +280,7 @@ def tile(self, dims):
     return ops.repeat(self, (1,) * (len(self._shape) - len(dims)) + tuple(dims))
 
 
-@overloaded("repeat_interleave")
+@overloaded("repeat_interleave", fuse=False)
 def repeat_interleave(input, repeats=None, dim=None, *, output_size=None):  # noqa: A002
     """Each element (or slice along ``dim``) ``repeats`` times in a row; ``repeats`` is a number or
     one number per element. With a tensor of counts alone: each index as often as its count."""

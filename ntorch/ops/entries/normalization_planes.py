@@ -43,7 +43,7 @@ def _all_but_channels(tensor):
 
 @composite("native_batch_norm(Tensor input, Tensor? weight, Tensor? bias, Tensor? running_mean, "
            "Tensor? running_var, bool training, float momentum, float eps, *, Tensor? out=None) "
-           "-> (Tensor, Tensor, Tensor)", method=False)
+           "-> (Tensor, Tensor, Tensor)", method=False, fuse=False)
 def native_batch_norm(input, weight, bias, running_mean, running_var, training, momentum, eps):
     """Batch norm of (N, C, ...), with the mean and rstd that were used when training (else empty).
 
@@ -201,7 +201,7 @@ def _check_sample_count(shape, count,
         raise ValueError(f"{message}, got input size {shape}")
 
 
-@overloaded("batch_norm", namespace="nn.functional", method=False)
+@overloaded("batch_norm", namespace="nn.functional", method=False, fuse=False)
 def batch_norm(input, running_mean, running_var, weight=None, bias=None, training=False,
                momentum=0.1, eps=1e-5):
     """``(x - mean) / sqrt(var + eps) * weight + bias`` per channel of ``input`` (N, C, ...).
@@ -227,7 +227,7 @@ def batch_norm(input, running_mean, running_var, weight=None, bias=None, trainin
                                  eps)[0]
 
 
-@overloaded("group_norm", namespace="nn.functional", method=False)
+@overloaded("group_norm", namespace="nn.functional", method=False, fuse=False)
 def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5, cudnn_enabled=True):
     """``(x - mean) / sqrt(var + eps) * weight + bias`` over groups of channels of each sample.
 
@@ -245,7 +245,7 @@ def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5, cudnn_enable
     return ops._group_norm(input, weight, bias, num_groups, eps)[0]
 
 
-@overloaded("instance_norm", namespace="nn.functional", method=False)
+@overloaded("instance_norm", namespace="nn.functional", method=False, fuse=False)
 def instance_norm(input, running_mean=None, running_var=None, weight=None, bias=None,
                   use_input_stats=True, momentum=0.1, eps=1e-5):
     """``(x - mean) / sqrt(var + eps) * weight + bias`` over each channel of each sample.

@@ -5,7 +5,8 @@ from ..einstein import einsum_of
 from ..registry import ops
 
 
-@composite("outer(Tensor self, Tensor vec2, *, Tensor? out=None) -> Tensor", aliases=("ger",))
+@composite("outer(Tensor self, Tensor vec2, *, Tensor? out=None) -> Tensor", aliases=("ger",),
+           fuse=False)
 def outer(self, vec2):
     """``result[i, j] = self[i] * vec2[j]`` for two vectors."""
     for name, vector in (("self", self), ("vec2", vec2)):
@@ -15,7 +16,7 @@ def outer(self, vec2):
     return ops.mul(ops.unsqueeze(self, 1), vec2)
 
 
-@composite("inner(Tensor self, Tensor other, *, Tensor? out=None) -> Tensor")
+@composite("inner(Tensor self, Tensor other, *, Tensor? out=None) -> Tensor", fuse=False)
 def inner(self, other):
     """Product summed over the last dimension of both; zero-dim tensors just multiply."""
     if not self._shape or not other._shape:
@@ -42,7 +43,7 @@ def _dims_of(dims, a, b):
 
 
 @composite("tensordot(Any self, Any other, Any dims=2, *, Tensor? out=None) -> Tensor",
-           method=False, exact_out="dtype")
+           method=False, exact_out="dtype", fuse=False)
 def tensordot(a, b, dims):
     """Sum of products over pairs of dimensions: the last ``dims`` of a and the first of b, or the
     two lists ``dims = (dims of a, dims of b)``. The result has the other dimensions of a, then of
@@ -142,7 +143,7 @@ def chain_matmul(*matrices, out=None):
 
 
 @composite("bilinear(Tensor input1, Tensor input2, Tensor weight, Tensor? bias=None) -> Tensor",
-           method=False, namespace="nn.functional")
+           method=False, namespace="nn.functional", fuse=False)
 def bilinear(input1, input2, weight, bias):
     """``y[..., o] = sum over i, j of x1[..., i] W[o, i, j] x2[..., j] + b[o]``.
 
@@ -166,7 +167,7 @@ def bilinear(input1, input2, weight, bias):
     return sums if bias is None else ops.add(sums, bias)
 
 
-@overloaded("einsum", method=False)
+@overloaded("einsum", method=False, fuse=False)
 def einsum(*args):
     """Sum of products in Einstein's notation: ``einsum("bij,bjk->bik", a, b)``.
 

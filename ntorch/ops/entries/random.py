@@ -286,7 +286,7 @@ def _fill_below(self, p, dtype, generator):
 
 
 @composite("bernoulli(Tensor self, float? p=None, *, Generator? generator=None, Tensor? out=None)"
-           " -> Tensor")
+           " -> Tensor", fuse=False)
 def bernoulli(self, p, generator):
     """1 with the probabilities in ``input`` (or ``p``), else 0; ``input``'s shape and dtype."""
     if p is None and not self.dtype.is_floating_point:

@@ -370,7 +370,7 @@ def count_nonzero(self, dim):
 
 
 
-@overloaded("equal")
+@overloaded("equal", fuse=False)
 def equal(input, other):
     """Whether both tensors have the same shape and elements, as a Python bool."""
     if not isinstance(other, TensorBase):

@@ -99,7 +99,7 @@ for _entry in (round_multiplied, round_divided):
 
 
 @composite("round(Tensor self, *, int decimals=0) -> Tensor", inplace=True, out=True,
-           exact_out="dtype")
+           exact_out="dtype", fuse=False)
 def round_(self, decimals):
     """Nearest number with ``decimals`` decimals (negative: tens, hundreds, ...), ties to even."""
     if decimals == 0:

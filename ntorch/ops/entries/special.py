@@ -58,7 +58,7 @@ def _(grad, self, n):
     return grad * ops._polygamma(self, n + 1)
 
 
-@composite("polygamma(int n, Tensor self) -> Tensor", method=False, out=True)
+@composite("polygamma(int n, Tensor self) -> Tensor", method=False, out=True, fuse=False)
 def polygamma(n, self):
     """The ``n``-th derivative of ``digamma``. RuntimeError for negative ``n``."""
     if n < 0:

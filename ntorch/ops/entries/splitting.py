@@ -251,7 +251,7 @@ def reshape_as(self, other):
     return ops.reshape(self, other._shape)
 
 
-@composite("adjoint(Tensor self) -> Tensor")
+@composite("adjoint(Tensor self) -> Tensor", fuse=False)
 def adjoint(self):
     """Conjugate transpose of the last two dimensions."""
     swapped = ops.transpose(self, -2, -1)

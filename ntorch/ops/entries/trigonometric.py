@@ -105,7 +105,7 @@ def _(grad, grad_output, output):
     return -2 * grad * grad_output * output
 
 
-@composite("_tanh_backward(Tensor grad_output, Tensor output) -> Tensor", method=False)
+@composite("_tanh_backward(Tensor grad_output, Tensor output) -> Tensor", method=False, fuse=False)
 def tanh_backward(grad_output, output):
     """Gradient of tanh from its result."""
     return ops._tanh_backward_real(grad_output, conjugate(output))

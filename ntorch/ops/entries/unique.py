@@ -81,7 +81,7 @@ def _nothing(input, inverse, counts, dim):  # noqa: A002
     return _packed((empty(shape, input.dtype), places, none), inverse, counts)
 
 
-@overloaded("unique")
+@overloaded("unique", fuse=False)
 def unique(input, sorted=True, return_inverse=False, return_counts=False, dim=None):  # noqa: A002
     """The distinct elements, or slices along ``dim``, in ascending order.
 
@@ -103,7 +103,7 @@ def unique(input, sorted=True, return_inverse=False, return_counts=False, dim=No
                    return_counts)
 
 
-@overloaded("unique_consecutive")
+@overloaded("unique_consecutive", fuse=False)
 def unique_consecutive(input, return_inverse=False, return_counts=False, dim=None):  # noqa: A002
     """The elements, or slices along ``dim``, without repetitions of the one before.
 
@@ -121,7 +121,7 @@ def unique_consecutive(input, return_inverse=False, return_counts=False, dim=Non
                    return_counts)
 
 
-@overloaded("bincount")
+@overloaded("bincount", fuse=False)
 def bincount(input, weights=None, minlength=0):  # noqa: A002
     """How often each non-negative integer occurs in a vector, or the sum of its ``weights``.
 
