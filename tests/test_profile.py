@@ -69,3 +69,14 @@ def test_errors():
 
     with pytest.raises(RuntimeError, match="no program ran"):
         jit.profile(reads, ntorch.ones(3), runs=2)
+
+
+def test_a_single_launch_is_timed_and_goes_its_short_way_again():
+    x = ntorch.randn(1 << 16)
+    compiled = ntorch.compile(lambda x: x.exp() + 1)
+    wanted = compiled(x)
+    program = compiled.programs()[0].forward
+    assert program.alone is not None and len(program.nodes) == 1
+    found = jit.profile(compiled, x, runs=3)
+    assert len(found.steps) == 1 and found.steps[0].seconds > 0
+    assert program.alone is not None and ntorch.equal(compiled(x), wanted)
