@@ -60,6 +60,9 @@ class Writer:
     def pin(self, read):
         return read()
 
+    def takes_rows(self, rows, columns):
+        return rows > 0 and columns > 0
+
     def _plainly(self, function, *arguments):
         previous = recording.swap(None)
         try:

@@ -182,20 +182,9 @@ class Fusion:
                 if unit[p] != unit[position]:
                     waits[unit[position]].add(unit[p])
                     followers[unit[p]].add(unit[position])
-        # as late as its last node was: what only a later group frees lives no longer than before
-        ready = [(members[u][-1], u) for u in members if not waits[u]]
-        heapq.heapify(ready)
-        made, done = [], 0
-        while ready:
-            _, u = heapq.heappop(ready)
+        made = []
+        for u in _scheduled(waits, followers, {u: each[-1] for u, each in members.items()}):
             made += self._lower(u)
-            done += 1
-            for follower in followers[u]:
-                waits[follower].discard(u)
-                if not waits[follower]:
-                    heapq.heappush(ready, (members[follower][-1], follower))
-        if done != len(members):
-            raise RuntimeError("fusion made a circle of groups")
         return made
 
     def _lower(self, position):
@@ -300,6 +289,38 @@ def _dependencies(nodes, readers, writers):
             writers[buffer] = writers.get(buffer, 0) | own
         before.append(wait & ~own)
     return before
+
+
+def _scheduled(waits, followers, last):
+    """The units, each behind those it ``waits`` for, and as late as the ``last`` of its nodes was
+    or, if that is earlier, as the first unit that follows needs it: so nothing lives longer than
+    it must."""
+    counts, order = {u: len(each) for u, each in followers.items()}, []
+    free = [u for u, count in counts.items() if not count]
+    due = dict(last)
+    while free:
+        u = free.pop()
+        order.append(u)
+        for before in waits[u]:
+            due[before] = min(due[before], due[u])
+            counts[before] -= 1
+            if not counts[before]:
+                free.append(before)
+    if len(order) != len(last):
+        raise RuntimeError("fusion made a circle of groups")
+    # of two that are due with a third, the one with the earlier node first
+    remaining = {u: len(each) for u, each in waits.items()}
+    ready = [(due[u], last[u], u) for u in last if not remaining[u]]
+    heapq.heapify(ready)
+    order = []
+    while ready:
+        u = heapq.heappop(ready)[2]
+        order.append(u)
+        for follower in followers[u]:
+            remaining[follower] -= 1
+            if not remaining[follower]:
+                heapq.heappush(ready, (due[follower], last[follower], follower))
+    return order
 
 
 def _partial(node, buffer):

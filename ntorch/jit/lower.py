@@ -2,8 +2,9 @@
 from ..runtime import build
 from . import codegen, epilogue, fuse, simplify
 from .explain import log, program_text, source_text
-from .ir import Launch
+from .ir import Contract, Launch
 from .program import Program
+from .sums import refine
 
 
 def program_of(graph, outputs):
@@ -21,6 +22,9 @@ def lower(graph):
     nodes = []
     with build.later():
         if not _writes_shared_memory(graph):
+            for node in graph.nodes:
+                if isinstance(node, Contract):
+                    refine(node)        # what packs an operand does not write it
             simplify.simplify(graph)
             epilogue.absorb_all(graph)
             fuse.fuse(graph)

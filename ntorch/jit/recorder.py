@@ -26,6 +26,7 @@ from ..ops.base import (
 from ..ops.pointwise import _result_strides
 from ..runtime import memory, recording
 from ..runtime.storage import Storage
+from . import kinds
 from .ir import Check, Contract, Dynamic, Graph, HostFill, Launch, Map, Reduce, View, Zero
 from .regions import Memory, TraceError
 
@@ -176,6 +177,10 @@ class Recorder(Memory):
             self.graph.nodes.append(Map(entry.name, entry.scalar, compute, operands,
                                         tuple(self.view(t) for t in made), code))
         return made if entry.n_results > 1 else made[0]
+
+    def takes_rows(self, rows, columns):
+        """Whether passes over so many rows, each a reduction or behind one, become one kernel."""
+        return rows > 0 and columns > 1 and (columns <= kinds.SHORT or rows >= kinds.MIN_ROWS)
 
     def reduce(self, entry, tensor, dims, shape, compute, result):
         """Record a reduction; returns the result, of ``shape``."""

@@ -7,11 +7,13 @@
 * *common*: a Map or Reduce of the same function and operands as an earlier one: readers read its
   result.
 * *dead*: results that nobody reads.
+* *slices*: sums of what is zero but for a slice (``slices.py``).
 
 A reader is only moved to another buffer if neither that nor the old one is written in between.
 """
 from .copies import drop_copies, fold_constants, replaceable, replaced
 from .ir import Dynamic, Map, Reduce, View
+from .slices import join_slices
 
 EXACT = {               # compute-free widenings: every value of the first is one of the second
     "b1": "b1 u1 i1 i2 i4 i8 h2 g2 f4 f8 c8 c16", "u1": "u1 i2 i4 i8 h2 g2 f4 f8 c8 c16",
@@ -37,6 +39,7 @@ def simplify(graph):
                 continue
         _share(graph, writes, seen, position)
     _drop_dead(graph)
+    join_slices(graph)
 
 
 class _Writes:

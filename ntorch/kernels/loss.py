@@ -17,6 +17,17 @@ def was_noted(bad, found, begin, end):
     found[0] = bad[0] - 1
 
 
+def find_no_class(target, classes, ignore, found, begin, end):
+    """``found[0]``: where ``target`` first holds neither a class nor ``ignore``, or -1; one
+    item."""
+    found[0] = -1
+    for i in range(target.shape[0]):
+        t = target[i]
+        if (t < 0 or t >= classes) and t != ignore:
+            found[0] = i
+            break
+
+
 def pick_classes(x, target, weight, ignore, out, bad, begin, end):
     """``-weight[t] * x[n, t, s]`` with t = ``target[n, s]``; 0 where ignored.
 

@@ -5,6 +5,7 @@ Losses between tensors of one shape are in ``loss_pointwise.py``, those of dista
 """
 from ...kernels import loss as kernels
 from ...runtime import dtypes, recording
+from .. import rowwise
 from ..base import empty, make, product
 from ..composite import overloaded
 from ..dtype_rules import _scalar_name
@@ -26,14 +27,18 @@ def _flat(target, batch):
     return reshaped(row, (batch, product(row._shape) // batch if batch else 0))
 
 
+def _no_class(target, classes, ignore_index):
+    raise IndexError(f"Target {target} is out of bounds: expected a class in [0, {classes}) or "
+                     f"ignore_index {ignore_index}.")
+
+
 def _noting(launch, classes, ignore_index):
     """Call ``launch(bad)``, whose kernel notes in ``bad`` a target that is no class: IndexError.
 
     While a program is recorded the IndexError comes when the program runs.
     """
     def fail(words):
-        raise IndexError(f"Target {words[1]} is out of bounds: expected a class in [0, {classes}) "
-                         f"or ignore_index {ignore_index}.")
+        _no_class(words[1], classes, ignore_index)
     recorder = recording.current() if recording.active else None
     if recorder is None:
         bad, words = flags(2)
@@ -54,6 +59,18 @@ def _nll_arrays(x, target, weight, ignore_index):
                    ("C", parameter(weight, x)), ("i", ignore_index)]
 
 
+def _checked_classes(x, target, weight, ignore_index):
+    """The classes of a recorded program, which looks for wrong ones when it runs."""
+    index, classes = _flat(target, x._shape[0]), x._shape[1]
+    row, found = reshaped(index, (product(index._shape),)), empty((1,), dtypes.int64)
+    run(kernels.find_no_class, [("C", row), ("i", classes), ("i", ignore_index), ("C", found)],
+        n=1, grain=1)
+    recording.current().check(
+        "class", found, lambda place, row: _no_class(numpy_view(row)[place], classes, ignore_index),
+        (row,))
+    return rowwise.Classes(index, classes, x.dtype, weight, ignore_index)
+
+
 @structured("_nll_pick(Tensor self, Tensor target, Tensor? weight, int ignore_index) -> Tensor",
             method=False)
 def _nll_pick(self, target, weight, ignore_index):
@@ -62,6 +79,9 @@ def _nll_pick(self, target, weight, ignore_index):
     ``self`` (N, C, ...), ``target`` (N, ...) int64; ``weight`` (C,).
     """
     x = computed(self)
+    if rowwise.takes_classes(x._shape, x.dtype):
+        picked = _checked_classes(x, target, weight, ignore_index).pick(x)
+        return as_dtype(reshaped(picked, target._shape), self.dtype)
     index, arrays = _nll_arrays(x, target, weight, ignore_index)
     out = empty(target._shape, x.dtype, x._storage.device)
     _noting(lambda bad: run(
@@ -80,6 +100,11 @@ def _(grad, self, target, weight, ignore_index):
 def _nll_total(self, target, weight, ignore_index, mean):
     """The sum of ``_nll_pick``, over the sum of the weights used if ``mean``; and that sum."""
     x = computed(self)
+    if rowwise.takes_classes(x._shape, x.dtype):
+        classes = _checked_classes(x, target, weight, ignore_index)
+        loss, total = ops.sum(classes.pick(x)), ops.sum(classes.weights())
+        return (as_dtype(ops.div(loss, total) if mean else loss, self.dtype),
+                as_dtype(total, self.dtype))
     index, arrays = _nll_arrays(x, target, weight, ignore_index)
     block = max(1, BLOCK // max(1, index._shape[1]))
     blocks = -(-index._shape[0] // block)
@@ -113,7 +138,11 @@ def _nll_place(grad_output, target, weight, classes, ignore_index):
         g = reshaped(contiguous(g), index._shape)
     else:                           # one number for all, as a mean hands it down
         g = make(g._storage, g.dtype, index._shape, (0, 0), g._offset)
-    out = empty((batch, classes, *shape[1:]), g.dtype, g._storage.device)
+    whole = (batch, classes, *shape[1:])
+    if rowwise.takes_classes(whole, g.dtype):
+        placed = rowwise.Classes(index, classes, g.dtype, weight, ignore_index).place(g)
+        return as_dtype(reshaped(placed, whole), grad_output.dtype)
+    out = empty(whole, g.dtype, g._storage.device)
     run(kernels.place_classes,
         [("A", g), ("C", index), ("C", parameter(weight, g)), ("i", ignore_index),
          ("C", reshaped(out, (batch, classes, positions)))],

@@ -3,6 +3,7 @@ from ...kernels import norm as kernels
 from ...runtime import recording
 from ...runtime.device import META
 from ...runtime.storage import Storage
+from .. import rowwise
 from ..base import contiguous_strides, empty, make, product
 from ..composite import composite, overloaded
 from ..norm_rules import differentiate_backward
@@ -98,6 +99,9 @@ def _remember(form, tensors, arguments, launch):
 
 def _forward(form, input, k, weight, bias, eps, centered):
     x = computed(input)
+    if rowwise.by_rows(x._shape, k):
+        out, mean, rstd = rowwise.normalize(x, k, weight, bias, eps, centered)
+        return as_dtype(out, input.dtype), mean, rstd
     rows = _rows(x, k)
     count, n = rows._shape
     device = x._storage.device
@@ -188,11 +192,15 @@ def _normalize_rows_backward(grad_output, input, weight, mean, rstd, k, eps, cen
     """``rstd * (a - mean(a) - h * mean(a * h))`` with ``a = grad * weight``; without ``mean(a)``
     unless ``centered``."""
     x = computed(input)
+    grad = as_dtype(computed(grad_output), x.dtype)
+    if rowwise.by_rows(x._shape, k):
+        return as_dtype(rowwise.normalize_backward(grad, x, k, weight, mean, rstd, centered),
+                        input.dtype)
     rows = _rows(x, k)
     count, n = rows._shape
     gx = empty(x._shape, x.dtype, x._storage.device)
     run(kernels.normalize_rows_backward,
-        [("C", _rows(as_dtype(computed(grad_output), x.dtype), k)), ("C", rows),
+        [("C", _rows(grad, k)), ("C", rows),
          ("C", parameter(weight, x)), ("C", parameter(mean, x)), ("C", parameter(rstd, x)),
          ("C", _rows(gx, k)), ("i", centered)],
         n=count, grain=grain(n), reassoc=True)
@@ -215,14 +223,15 @@ def _(grad, grad_output, input, weight, k, eps, centered):
 def _normalize_rows_parameters(grad_output, input, mean, rstd, k, eps, centered):
     """Sums over rows of ``grad * h`` and of ``grad``: the gradients of weight and bias."""
     x = computed(input)
+    grad = as_dtype(computed(grad_output), x.dtype)
     rows = _rows(x, k)
     count, n = rows._shape
     blocks = -(-count // BLOCK)
     partial = empty((blocks, 2, n), x.dtype, x._storage.device)
     total = empty((2, *x._shape[len(x._shape) - k:]), x.dtype, x._storage.device)
     run(kernels.parameter_partials,
-        [("C", _rows(as_dtype(computed(grad_output), x.dtype), k)), ("C", rows),
-         ("C", parameter(mean, x)), ("C", parameter(rstd, x)), ("C", partial), ("i", BLOCK)],
+        [("C", _rows(grad, k)), ("C", rows), ("C", parameter(mean, x)),
+         ("C", parameter(rstd, x)), ("C", partial), ("i", BLOCK)],
         n=blocks, grain=grain(BLOCK * n))
     run(kernels.add_blocks, [("C", reshaped(partial, (blocks, 2 * n))),
                              ("C", reshaped(total, (2 * n,)))],

@@ -1,11 +1,15 @@
 """softmax, log_softmax, softmin and their gradients."""
 from ...kernels import softmax as kernels
+from ...kernels.softmax import exp as exp_
 from ...runtime import recording
 from ...runtime.device import META
 from ...runtime.dtypes import BOOL, COMPLEX, INT
 from ...runtime.storage import Storage
+from .. import rowwise
 from ..base import empty, make, product, wrap_dim
 from ..composite import composite, overloaded
+from ..dtype_rules import floating
+from ..pointwise import pointwise
 from ..registry import ops
 from ..structured import Prepared, as_dtype, run, structured
 from ..windows import computed, grain, reshaped
@@ -39,12 +43,12 @@ _prepared = {}      # form of a call -> Prepared, for rows that the kernel reads
 _MOST_PREPARED = 4096
 
 
-def _forward(op, rows, columns, self, dim):
-    """``rows`` along the last dimension, ``columns`` along another."""
+def _forward(op, recorded, rows, columns, self, dim):
+    """``rows`` along the last dimension, ``columns`` along another; ``recorded`` in a program."""
     form = (rows, self._shape, self._strides, self.dtype, dim, self._storage.device)
     known = _prepared.get(form)
     if known is None or (recording.active and recording.current() is not None):
-        return _first_forward(op, rows, columns, self, dim, form)
+        return _first_forward(op, recorded, rows, columns, self, dim, form)
     storage = Storage(known.nbytes)
     known.run(self._address, storage.address)
     return make(storage, self.dtype, self._shape, self._strides, 0)
@@ -65,30 +69,43 @@ def _prepare(form, rows, self, out, dim):
     _prepared[form] = known
 
 
-def _first_forward(op, rows, columns, self, dim, form):
+def _first_forward(op, recorded, rows, columns, self, dim, form):
     dim = wrap_dim(dim, len(self._shape), op)
     if self.dtype.category in (BOOL, INT, COMPLEX):
         raise NotImplementedError(f"\"{op}\" not implemented for '{self.dtype}': expected a "
                                   "floating point input; pass dtype= to convert it")
     x = computed(self)
+    if rowwise.along_rows(x._shape, dim):
+        return as_dtype(recorded(x, dim), self.dtype)
     out = empty(x._shape, x.dtype, x._storage.device)
     _launch(rows, columns, (x,), out, dim, 2)
     _prepare(form, rows, self, out, dim)
     return as_dtype(out, self.dtype)
 
 
-def _backward(rows, columns, grad, output, dim):
+def _backward(recorded, rows, columns, grad, output, dim):
     g, y = computed(grad), computed(output)
+    g, dim = as_dtype(g, y.dtype), wrap_dim(dim, len(y._shape))
+    if rowwise.along_rows(y._shape, dim):
+        return as_dtype(recorded(g, y, dim), grad.dtype)
     out = empty(y._shape, y.dtype, y._storage.device)
-    _launch(rows, columns, (as_dtype(g, y.dtype), y), out, wrap_dim(dim, len(y._shape)), 1)
+    _launch(rows, columns, (g, y), out, dim, 1)
     return as_dtype(out, grad.dtype)
+
+
+@pointwise("_exp_below_one(Tensor self) -> Tensor", dtype=floating, method=False,
+           differentiable=False)
+def _exp_below_one(x):
+    """``e ** self`` for numbers that are not above 0."""
+    return exp_(x)
 
 
 @structured("_softmax(Tensor self, int dim, bool half_to_float=False) -> Tensor", method=False,
             quiet=True)
 def _softmax(self, dim, half_to_float):
     """``exp(x - max) / sum(exp(x - max))`` along ``dim``, floating point."""
-    return _forward("softmax", kernels.softmax_rows, kernels.softmax_columns, self, dim)
+    return _forward("softmax", rowwise.softmax, kernels.softmax_rows, kernels.softmax_columns,
+                    self, dim)
 
 
 @_softmax.gradient("self")
@@ -100,8 +117,8 @@ def _(grad, result, dim):
             method=False)
 def _softmax_backward_data(grad_output, output, dim):
     """``(g - sum(g * y)) * y`` along ``dim``."""
-    return _backward(kernels.softmax_backward_rows, kernels.softmax_backward_columns, grad_output,
-                     output, dim)
+    return _backward(rowwise.softmax_backward, kernels.softmax_backward_rows,
+                     kernels.softmax_backward_columns, grad_output, output, dim)
 
 
 @_softmax_backward_data.gradient("grad_output", "output")
@@ -116,7 +133,8 @@ def _(grad, grad_output, output, dim):
             quiet=True)
 def _log_softmax(self, dim, half_to_float):
     """``x - max - log(sum(exp(x - max)))`` along ``dim``, floating point."""
-    return _forward("log_softmax", kernels.log_softmax_rows, kernels.log_softmax_columns, self, dim)
+    return _forward("log_softmax", rowwise.log_softmax, kernels.log_softmax_rows,
+                    kernels.log_softmax_columns, self, dim)
 
 
 @_log_softmax.gradient("self")
@@ -128,8 +146,8 @@ def _(grad, result, dim):
             method=False)
 def _log_softmax_backward_data(grad_output, output, dim):
     """``g - exp(y) * sum(g)`` along ``dim``."""
-    return _backward(kernels.log_softmax_backward_rows, kernels.log_softmax_backward_columns,
-                     grad_output, output, dim)
+    return _backward(rowwise.log_softmax_backward, kernels.log_softmax_backward_rows,
+                     kernels.log_softmax_backward_columns, grad_output, output, dim)
 
 
 @_log_softmax_backward_data.gradient("grad_output", "output")
