@@ -18,6 +18,7 @@ from .kinds import kind_of, refusal
 from .spaces import MAX_MEMBERS, MAX_OPERANDS, MORE, group_of, hazard, overlay
 
 NEIGHBOURS = 12         # groups at one buffer that are tried
+LARGE = 1 << 14         # bytes of a result that should not wait in memory
 
 
 def fuse(graph, build=True):
@@ -59,6 +60,23 @@ class Fusion:
                 every |= reach[p]
             reach.append(every)
             self.ancestors[position] = every
+        self.due = self._due()
+
+    def _due(self):
+        """For each node how many launches of the graph come before the first that needs it."""
+        before, count = [], 0
+        for position in range(len(self.nodes)):
+            before.append(count)
+            count += self.groups[position] is None
+        due = list(before)
+        for position in range(len(self.nodes) - 1, -1, -1):
+            written = self.nodes[position].written_buffers()
+            if self.groups[position] is None or any(b.outlives for b in written):
+                continue
+            later = [due[p] for b in written
+                     for p in _bits(self.readers.get(b, 0) >> position + 1 << position + 1)]
+            due[position] = min(later, default=before[position])
+        return due
 
     # --- merging ---------------------------------------------------------------------------------
 
@@ -114,6 +132,8 @@ class Fusion:
             return "the kernel would grow too long"
         if self._between(first, second) or self._between(second, first):
             return "something between them needs one and is needed by the other"
+        if self._waits(first, second):
+            return "what it gives is needed later"
         reason = "no elements in common"
         for a, b in _shared(first, second):
             merged = overlay(first, second, a, b, self.spread)
@@ -124,6 +144,21 @@ class Fusion:
             if reason is None:
                 return merged
         return reason
+
+    def _waits(self, first, second):
+        """Whether results of ``second`` would wait in memory for launches that come behind those
+        which need ``first``, and nothing of ``first`` would be spared its place in memory."""
+        if max(self._needed_by(first), self._needed_by(second)) == self._needed_by(first):
+            return False
+        if all(a.buffer.nbytes < LARGE for a in second.written()):
+            return False
+        both, read = first.nodes | second.nodes, {a.buffer for a in second.accesses()}
+        return not any(
+            a.buffer.nbytes >= LARGE and a.buffer in read and not a.buffer.outlives
+            and not self.readers.get(a.buffer, 0) & ~both for a in first.written())
+
+    def _needed_by(self, group):
+        return min(self.due[m.position] for m in group.members)
 
     def _between(self, first, second):
         """Whether another node runs after ``first`` and before ``second``."""

@@ -5,8 +5,10 @@ from ..autograd import api
 from ..ops.base import contiguous_strides, make
 from ..runtime.storage import Storage
 from .ir import Graph
-from .lower import assembled, lower, ready
+from .lower import absorbed, assembled, lower, ready, simplified
+from .recompute import recompute
 from .regions import TraceError
+from .simplify import drop_dead
 from .unfit import Unfit
 from .variant import Binding
 
@@ -74,16 +76,14 @@ class Joint:
         first.nodes, second.nodes = self.graph.nodes[:self.middle], self.graph.nodes[self.middle:]
         first.buffers = second.buffers = self.graph.buffers
         first.actions = self.graph.actions
-        saved = _saved(first, second)
-        for buffer in saved:
-            buffer.escapes = True
+        recorded = list(first.nodes), list(second.nodes)
+        gradients = self._gradient_buffers()
+        saved, movable = self._cut(first, second, outputs)
         every = list(dict.fromkeys([*outputs, *saved]))
-        lower(first)
+        lower(first, movable[0])
         with _given(saved):
-            gradients = self._gradient_buffers()
-            lower(second)
-        self.maker.approve((self.graph.nodes[:self.middle], first),
-                           (self.graph.nodes[self.middle:], second))
+            lower(second, movable[1])
+        self.maker.approve((recorded[0], first), (recorded[1], second))
         ready(first, second)
         variant.forward = assembled(first, every)
         variant.binding = Binding(variant.forward, self.maker.origin)
@@ -92,7 +92,31 @@ class Joint:
         self._backward(variant, {b: i for i, b in enumerate(every)})
         self._leaves(variant)
 
+    def _cut(self, first, second, outputs):
+        """``(saved, movable)``: what forward keeps for backward, after what is cheap to compute
+        again was moved behind; and whether either's nodes may be moved."""
+        saved = _saved(first, second)
+        for buffer in saved:
+            buffer.escapes = True
+        with _given(saved):
+            movable = [simplified(second)]
+        movable.append(simplified(first))
+        if all(movable):
+            with _given(saved):
+                absorbed_ = absorbed(second)
+            first.nodes, second.nodes = recompute(first, first.nodes, second.nodes, kept=outputs,
+                                                  absorbed=absorbed_, separate=True)
+        for buffer in saved:
+            buffer.escapes = buffer in outputs
+        saved = _saved(first, second)
+        for buffer in saved:
+            buffer.escapes = True
+        if all(movable):
+            drop_dead(first)
+        return saved, movable[::-1]
+
     def _gradient_buffers(self):
+        """The temporaries that hold gradients."""
         wanted = {}
         for grad in self.grads:
             buffer = None if grad is None else self.maker.buffer(grad)
@@ -163,12 +187,14 @@ class Joint:
 
 @contextlib.contextmanager
 def _given(buffers):
-    """Within the context, temporaries that forward made are inputs: those of backward."""
+    """Within the context, memory that forward made is an input: of backward it is."""
     for buffer in buffers:
         buffer.kind = "input"
-    yield
-    for buffer in buffers:
-        buffer.kind = "temp"
+    try:
+        yield
+    finally:
+        for buffer in buffers:
+            buffer.kind = "temp"
 
 
 def _saved(first, second):

@@ -1,6 +1,6 @@
-"""From a recorded graph to a program: simplify, fuse, plan."""
+"""From a recorded graph to a program: simplify, compute again what is cheap, fuse, plan."""
 from ..runtime import build
-from . import codegen, epilogue, fuse, simplify
+from . import codegen, epilogue, fuse, recompute, simplify
 from .explain import log, program_text, source_text
 from .ir import Contract, Launch
 from .program import Program
@@ -12,20 +12,48 @@ def program_of(graph, outputs):
 
     Its ``inputs`` are the buffers of the graph that are not temporaries and are used.
     """
-    lower(graph)
+    movable = prepared(graph, outputs)
+    lower(graph, movable)
     ready(graph)
     return assembled(graph, outputs)
 
 
-def lower(graph):
-    """Turn the nodes of ``graph`` into launches, fused; kernels that are new are not built yet."""
+def prepared(graph, outputs):
+    """Simplify a graph and put what is cheap to compute again where it is read; whether its nodes
+    may be moved."""
+    movable = simplified(graph)
+    if movable:
+        middle = recompute.middle_of(graph.nodes)
+        early, late = recompute.recompute(
+            graph, graph.nodes[:middle], graph.nodes[middle:], kept=outputs,
+            absorbed=absorbed(graph))
+        graph.nodes = early + late
+        simplify.drop_dead(graph)
+    return movable
+
+
+def simplified(graph):
+    """Simplify a graph; False, and nothing is done, if its nodes have to stay as they are."""
+    if _writes_shared_memory(graph):
+        return False
+    for node in graph.nodes:
+        if isinstance(node, Contract):
+            refine(node)        # what packs an operand does not write it
+    simplify.simplify(graph)
+    return True
+
+
+def absorbed(graph):
+    """The Maps that epilogues of contractions will compute."""
+    return [node for tail in epilogue.candidates(graph) for node in tail]
+
+
+def lower(graph, movable=True):
+    """Turn the nodes of a simplified graph into launches, fused if they are ``movable``; kernels
+    that are new are not built yet."""
     nodes = []
     with build.later():
-        if not _writes_shared_memory(graph):
-            for node in graph.nodes:
-                if isinstance(node, Contract):
-                    refine(node)        # what packs an operand does not write it
-            simplify.simplify(graph)
+        if movable:
             epilogue.absorb_all(graph)
             fuse.fuse(graph)
         for node in graph.nodes:

@@ -7,7 +7,7 @@ from ..autograd.node import Node, SavedTensor
 from ..ops.base import TensorBase, make
 from ..runtime import recording
 from .joint import Joint
-from .lower import assembled, lower, overlap, ready
+from .lower import assembled, lower, overlap, prepared, ready
 from .outline import outline_of
 from .regions import PassOn
 from .tree import replaced, tensors_of
@@ -120,7 +120,7 @@ class Maker:
             joint.build(variant, outputs)
         else:
             nodes = list(self.graph.nodes)
-            lower(self.graph)
+            lower(self.graph, prepared(self.graph, outputs))
             self.approve((nodes, self.graph))
             ready(self.graph)
             variant.forward = assembled(self.graph, outputs)

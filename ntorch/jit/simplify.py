@@ -38,7 +38,7 @@ def simplify(graph):
                     and _redirect(graph, writes, position, result, source)):
                 continue
         _share(graph, writes, seen, position)
-    _drop_dead(graph)
+    drop_dead(graph)
     join_slices(graph)
 
 
@@ -254,7 +254,7 @@ def _still(graph, writes, before, position):
                for buffer in node.read_buffers() | node.written_buffers())
 
 
-def _drop_dead(graph):
+def drop_dead(graph):
     """Drop Maps and Reduces whose results nobody reads."""
     needed, kept = set(), []
     for node in reversed(graph.nodes):

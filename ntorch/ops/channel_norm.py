@@ -3,6 +3,8 @@
 Tensors are seen as planes (sample and channel) by positions. A statistic belongs to a group of
 planes: for batch norm those of one channel, for group norm some channels of one sample.
 """
+import typing
+
 from ..kernels import norm as kernels
 from ..runtime import recording
 from .base import empty, make, product
@@ -11,11 +13,22 @@ from .structured import as_dtype, contiguous, run
 from .windows import grain, parameter, reshaped
 
 CHANNELS = 4096     # statistics worth one task
+CACHED = 1 << 17    # elements of a group, three operands of which the second-level cache keeps
 
 
 def strided_view(tensor, shape, strides):
     """The elements of ``tensor`` read with other strides."""
     return make(tensor._storage, tensor.dtype, shape, strides, tensor._offset)
+
+
+class Split(typing.NamedTuple):
+    """A tensor's ``shape`` with groups and channels as dimensions; shapes of values of groups and
+    of channels that broadcast against it; the dimensions inside a group and inside a channel."""
+    shape: tuple
+    of_group: tuple
+    of_channel: tuple
+    group_dims: tuple
+    channel_dims: tuple
 
 
 class Layout:
@@ -36,6 +49,23 @@ class Layout:
             self.count = self.channels // groups
             self.groups, self.per_group = batch * groups, self.count
         self.elements = self.count * self.size
+
+    def by_rows(self):
+        """Whether a program is being recorded that makes one kernel of passes over each group; what
+        belongs to one has to stay in the cache between them."""
+        recorder = recording.current() if recording.active else None
+        return (recorder is not None and self.elements <= CACHED
+                and recorder.takes_rows(self.groups, self.elements))
+
+    def split(self):
+        """The dimensions that pointwise ops see."""
+        if self.of_batch:
+            of_channel = (self.channels, 1)
+            return Split((self.batch, self.channels, self.size), of_channel, of_channel, (0, 2),
+                         (0, 2))
+        groups = self.channels // self.count
+        return Split((self.batch, groups, self.count, self.size), (self.batch, groups, 1, 1),
+                     (groups, self.count, 1), (2, 3), (0, 3))
 
     def members(self, row):
         """A row of one value per plane, as (groups, planes of a group)."""
@@ -77,6 +107,8 @@ def is_turned(shape):
 
 def moments(x, layout, eps):
     """Mean, biased variance and rstd of each group."""
+    if layout.by_rows():
+        return _recorded_moments(x, layout, eps)
     device = x._storage.device
     mean, spread = (empty((layout.planes,), x.dtype, device) for _ in range(2))
     run(kernels.plane_moments,
@@ -105,24 +137,53 @@ def normalize(x, weight, bias, mean, rstd, layout):
 def _normalize_pointwise(x, weight, bias, mean, rstd, layout):
     """``normalize`` in pointwise ops, which a recorded program computes together with what stands
     around them: in the epilogue of a convolution, or in the loop of the activation behind it."""
-    if layout.of_batch:
-        shape, of_group = (layout.batch, layout.channels, layout.size), (layout.channels, 1)
-        of_channel = of_group
-    else:
-        groups = layout.channels // layout.count
-        shape = (layout.batch, groups, layout.count, layout.size)
-        of_group, of_channel = (layout.batch, groups, 1, 1), (groups, layout.count, 1)
-    scale = reshaped(rstd, of_group)
+    split = layout.split()
+    scale = reshaped(rstd, split.of_group)
     if weight is not None:
-        scale = ops.mul(scale, reshaped(parameter(weight, x), of_channel))
-    out = ops.mul(ops.sub(reshaped(x, shape), reshaped(mean, of_group)), scale)
+        scale = ops.mul(scale, reshaped(parameter(weight, x), split.of_channel))
+    out = ops.mul(ops.sub(reshaped(x, split.shape), reshaped(mean, split.of_group)), scale)
     if bias is not None:
-        out = ops.add(out, reshaped(parameter(bias, x), of_channel))
+        out = ops.add(out, reshaped(parameter(bias, x), split.of_channel))
     return reshaped(out, x._shape)
+
+
+def _recorded_moments(x, layout, eps):
+    """``moments`` in pointwise ops and reductions: passes over rows that stay in the cache."""
+    split = layout.split()
+    x = reshaped(x, split.shape)
+    mean = ops.mean(x, split.group_dims, True)
+    d = ops.sub(x, reshaped(mean, split.of_group))
+    var = ops.mean(ops.mul(d, d), split.group_dims, True)
+    rstd = ops.rsqrt(ops.add(var, eps))
+    return [reshaped(row, (layout.groups,)) for row in (mean, var, rstd)]
+
+
+def _recorded_gradients(g, x, weight, mean, rstd, layout):
+    """``gradients`` in the same way: two reductions and one pass more over each row."""
+    split = layout.split()
+    mean, rstd = reshaped(mean, split.of_group), reshaped(rstd, split.of_group)
+    g = reshaped(g, split.shape)
+    h = ops.mul(ops.sub(reshaped(x, split.shape), mean), rstd)
+    gw = ops.sum(ops.mul(g, h), split.channel_dims)
+    gb = ops.sum(g, split.channel_dims)
+    w = None if weight is None else reshaped(parameter(weight, x), split.of_channel)
+    if layout.of_batch:
+        slope = rstd if w is None else ops.mul(rstd, w)
+        total, aligned = (ops.div(reshaped(row, split.of_group), layout.elements)
+                          for row in (gb, gw))
+        gx = ops.mul(ops.sub(ops.sub(g, total), ops.mul(h, aligned)), slope)
+    else:
+        a = g if w is None else ops.mul(g, w)
+        total, aligned = (ops.mean(each, split.group_dims, True) for each in (a, ops.mul(a, h)))
+        gx = ops.mul(ops.sub(ops.sub(a, total), ops.mul(h, aligned)), rstd)
+    return (reshaped(gx, (layout.planes, layout.size)),
+            *(reshaped(row, (layout.channels,)) for row in (gw, gb)))
 
 
 def gradients(g, x, weight, mean, rstd, layout):
     """Gradients of input, weight and bias from the saved statistics, all in the compute type."""
+    if layout.by_rows():
+        return _recorded_gradients(g, x, weight, mean, rstd, layout)
     device, planes = x._storage.device, (layout.planes, layout.size)
     total, aligned = (empty((layout.planes,), x.dtype, device) for _ in range(2))
     g, x = reshaped(g, planes), reshaped(x, planes)
@@ -162,6 +223,11 @@ def inverse_deviation(var, like, eps):
 def update_running(mean, var, running_mean, running_var, momentum, count):
     """Move the running statistics towards a batch's; the variance becomes the unbiased one."""
     correction = count / (count - 1) if count > 1 else float("nan")
+    if recording.active and recording.current() is not None:
+        for running, value in ((running_mean, mean), (running_var, ops.mul(var, correction))):
+            kept = ops.mul(as_dtype(running, mean.dtype), 1.0 - momentum)
+            ops.copy_(running, ops.add(kept, ops.mul(value, momentum)))
+        return
     kept = [as_dtype(contiguous(r), mean.dtype) for r in (running_mean, running_var)]
     run(kernels.update_running, [("C", mean), ("C", var), *(("C", k) for k in kept),
                                  ("T", momentum), ("T", correction)],
