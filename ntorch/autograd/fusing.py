@@ -7,7 +7,7 @@ call is large enough to ask it.
 from ..ops.base import TensorBase
 from .modes import state
 
-LEAST = 1024            # elements from which a call may be worth a program
+LEAST = 512             # elements from which a call may be worth a program
 _bound = {}
 
 
