@@ -243,3 +243,24 @@ def test_zero_sizes():
         assert made.numel() == 0
     assert ntorch.arange(0).shape == (0,) and ntorch.eye(0).shape == (0, 0)
     assert ntorch.nn.functional.pad(none, (1, 2)).shape == (2, 3)
+
+
+def test_copies_between_parts_of_one_tensor():
+    """Refused, as in PyTorch, where both views are dense; else everything is read first."""
+    line = ntorch.arange(6.0)
+    for target, source in ((line[1:], line[:-1]), (line[:4], line[2:])):
+        with pytest.raises(RuntimeError, match="single memory location"):
+            target.copy_(source)
+    assert line.tolist() == [0, 1, 2, 3, 4, 5]
+    line.copy_(line)
+    line[:3].copy_(line[3:])
+    assert line.tolist() == [3, 4, 5, 3, 4, 5]
+    square = ntorch.arange(9.0).view(3, 3)
+    square[:, 1:] = square[:, :-1]
+    assert square.tolist() == [[0, 0, 1], [3, 3, 4], [6, 6, 7]]
+
+
+def test_expanding_beyond_what_can_be_counted():
+    with pytest.raises(RuntimeError, match="overflow"):
+        ntorch.ones(1).expand(1 << 40, 1 << 40)
+    assert ntorch.ones(1).expand(1 << 30, 1 << 30).numel() == 1 << 60
