@@ -8,7 +8,7 @@ stores), so the operand of the product is, for each tap, one contiguous run. Thi
 convolution of arXiv 1907.02129 with a constant instead of a table of pointers. Panels and
 epilogues: ``gemm.py``.
 """
-from .gemm_pack import matrix_offset, turn_panel
+from .gemm_pack import matrix_offset, turn_kernel
 from .gemm_stubs import move_line
 from .stubs import T
 
@@ -86,6 +86,8 @@ def pack_runs_kernel(width):
     Own parameters: ``source`` (flat), ``offsets`` per line, ``run``, ``image_stride`` and
     ``group_stride`` (per matrix). Lines a constant apart are transposed in registers.
     """
+    turn_panel = turn_kernel(8)
+
     def pack_runs(panel, batch, k0, kc, source, offsets, run, image_stride, group_stride, begin,
                   end):
         for first in range(begin, end, width):

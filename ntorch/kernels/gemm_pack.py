@@ -3,8 +3,12 @@
 The factories take what differs between element types: ``widen`` reads a stored element into the
 compute type, ``narrow`` rounds a sum to the stored type. Both default to a plain cast.
 """
-from .gemm_stubs import turn_square
+import functools
+
+from .gemm_stubs import move_line, turn_square
 from .stubs import T
+
+TOGETHER = 2            # panels that are packed side by side: longer runs of every row are read
 
 
 def same(x):
@@ -49,6 +53,31 @@ def pack_lines_kernel(width, widen=same):
     return pack_lines
 
 
+def pack_moved_kernel(width):
+    """The same for elements that are packed as they are: whole lines of panels through registers,
+    from ``TOGETHER`` panels' worth of a row at a time.
+    """
+    rest = pack_lines_kernel(width)
+
+    def pack_moved(panel, batch, k0, kc, source, inner, outer_stride, inner_stride, line_stride,
+                   depth_stride, begin, end):
+        base = matrix_offset(batch, inner, outer_stride, inner_stride) + k0 * depth_stride
+        whole = (end - begin) // width
+        for first in range(0, whole, TOGETHER):
+            panels = min(TOGETHER, whole - first)
+            for k in range(kc):
+                here = base + begin + first * width + k * depth_stride
+                to = (first * kc + k) * width
+                for _ in range(panels):
+                    move_line(source, here, panel, to, width)
+                    here += width
+                    to += kc * width
+        if begin + whole * width < end:
+            rest(panel[whole * width * kc:], batch, k0, kc, source, inner, outer_stride,
+                 inner_stride, line_stride, depth_stride, begin + whole * width, end)
+    return pack_moved
+
+
 def pack_depths_kernel(width, widen=same):
     """The same for any strides, read element by element."""
     def pack_depths(panel, batch, k0, kc, source, inner, outer_stride, inner_stride, line_stride,
@@ -67,34 +96,43 @@ def pack_depths_kernel(width, widen=same):
     return pack_depths
 
 
-def turn_panel(source, at, row, out, width, lines, depth):
-    """``out[k * width + i] = source[at + i * row + k]`` for i < ``lines``, k < ``depth``."""
-    i = 0
-    while i < lines:
-        start = at + i * row
-        k = 0
-        square = 1
-        if lines - i >= 8:
-            square = 8
-            while k + 8 <= depth:
-                turn_square(source, start + k, row, out, k * width + i, width, 8)
-                k += 8
-        elif lines - i >= 4:
-            square = 4
-            while k + 4 <= depth:
-                turn_square(source, start + k, row, out, k * width + i, width, 4)
-                k += 4
-        for j in range(square):
-            line = source[start + j * row:start + j * row + depth]
-            for rest in range(k, depth):
-                out[rest * width + i + j] = line[rest]
-        i += square
+@functools.cache
+def turn_kernel(square):
+    """``turn(source, at, row, out, width, lines, depth)``: ``out[k * width + i] = source[at + i *
+    row + k]`` for i < ``lines``, k < ``depth``, by squares of ``square`` (8 or 16) lines.
 
-
-def pack_turned_kernel(width):
-    """The same for float32 and float64 whose neighbouring depths lie side by side: transposes in
-    registers. ``depth_stride`` is taken as 1.
+    Depths are outermost, so that what is written is finished a cache line at a time.
     """
+    def turn(source, at, row, out, width, lines, depth):
+        whole, fours = lines // square * square, lines // 4 * 4
+        k = 0
+        while k + square <= depth:
+            for i in range(0, whole, square):
+                turn_square(source, at + i * row + k, row, out, k * width + i, width, square)
+            k += square
+        for i in range(0, whole):
+            line = source[at + i * row:at + i * row + depth]
+            for rest in range(k, depth):
+                out[rest * width + i] = line[rest]
+        k = 0
+        if whole < fours:
+            while k + 4 <= depth:
+                for i in range(whole, fours, 4):
+                    turn_square(source, at + i * row + k, row, out, k * width + i, width, 4)
+                k += 4
+        for i in range(whole, lines):
+            line = source[at + i * row:at + i * row + depth]
+            for rest in range(k if i < fours else 0, depth):
+                out[rest * width + i] = line[rest]
+    return turn
+
+
+def pack_turned_kernel(width, square=8):
+    """The same for float32 and float64 whose neighbouring depths lie side by side: transposes in
+    registers, by squares of ``square`` lines. ``depth_stride`` is taken as 1.
+    """
+    turn_panel = turn_kernel(square)
+
     def pack_turned(panel, batch, k0, kc, source, inner, outer_stride, inner_stride, line_stride,
                     depth_stride, begin, end):
         base = matrix_offset(batch, inner, outer_stride, inner_stride) + k0

@@ -5,7 +5,7 @@ Matrices are flat arrays with strides: element ``(i, j)`` of matrix ``b`` is at
 rows and ends in the same affine step, ``out = alpha * sum + beta * c``, where c is broadcast by
 zero strides and not read if beta is 0.
 """
-from .gemm_pack import matrix_offset, turn_panel
+from .gemm_pack import matrix_offset, turn_kernel
 from .gemm_stubs import multiply_tile, stack_array
 from .stubs import T
 
@@ -43,6 +43,7 @@ def small_product_kernel(rows, vectors, lanes, masked):
     narrow = half * lanes
     stack, edge = width * STACK_DEPTH, width * rows
     some = max(1, rows // 2)
+    turn_panel = turn_kernel(8)
 
     def small_product(a, a_inner, a_outer, a_batch, a_row, a_col,
                       b, b_inner, b_outer, b_batch, b_row, b_col,

@@ -101,7 +101,10 @@ def _packer(width, code, T, order):
     widen = _WIDEN.get(code, gemm_pack.same)
     kinds = (f"{T}:1C", "i", "i", "i", f"{code}:1C", "i", "i", "i", "i", "i")
     if order == "turned":
-        return build.kernel(gemm_pack.pack_turned_kernel(width), kinds, T=T)
+        square = 16 if width % 16 == 0 and tile(T).lanes >= 16 else 8
+        return build.kernel(gemm_pack.pack_turned_kernel(width, square), kinds, T=T)
+    if order == "moved":
+        return build.kernel(gemm_pack.pack_moved_kernel(width), kinds, T=T)
     make = gemm_pack.pack_lines_kernel if order == "lines" else gemm_pack.pack_depths_kernel
     return build.kernel(make(width, widen), kinds, T=T)
 
@@ -120,7 +123,10 @@ def source(address, layout, side, code, T):
     """The ``Source`` that packs the ``Matrix`` at ``address`` as operand ``side`` ("a" or "b")."""
     line, depth = (layout.row, layout.col) if side == "a" else (layout.col, layout.row)
     shape = tile(T)
-    order = "lines" if line == 1 else "turned" if depth == 1 and code == T else "depths"
+    if code == T:
+        order = "moved" if line == 1 else "turned" if depth == 1 else "depths"
+    else:
+        order = "lines" if line == 1 else "depths"
     packer = _packer(shape.rows if side == "a" else shape.width, code, T, order)
     return Source(packer, (address, *layout.spot, line, depth),
                   layout.outer == 0 and layout.batch == 0)
