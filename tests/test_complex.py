@@ -171,3 +171,17 @@ def test_against_torch():
         same(ours.grad, theirs.grad.resolve_conj().numpy(), 1e-8, 1e-10)
 
 
+
+
+@pytest.mark.parametrize("dtype", [np.complex64, np.complex128])
+def test_what_is_zero(dtype):
+    values = np.array([[0, 1j, 0], [2, 1 + 1j, 0], [complex(np.nan, 0), -1j, 0]], dtype)
+    t = ntorch.from_numpy(values)
+    for name in ("any", "all"):
+        call, wanted = getattr(ntorch, name), getattr(np, name)
+        same(call(t), wanted(values))
+        for axis in (0, 1):
+            same(call(t, axis), wanted(values, axis))
+            same(ntorch.compile(lambda x, call=call, axis=axis: call(x, axis))(t),
+                 wanted(values, axis))
+    assert not ntorch.any(t[:, 2]) and ntorch.all(t[1:, :2])

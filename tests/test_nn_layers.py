@@ -162,6 +162,22 @@ def reference_attention(q, k, v, mask=None, scale=None):
     return weights / np.maximum(weights.sum(-1, keepdims=True), 1e-30) @ v
 
 
+@pytest.mark.parametrize("dtype", [ntorch.bfloat16, ntorch.float16])
+def test_attention_of_half_tensors_rounds_once(dtype):
+    ntorch.manual_seed(2)
+    q, k, v, mask = (ntorch.randn(*s).to(dtype) for s in ((2, 5, 8), (2, 7, 8), (2, 7, 3), (5, 7)))
+    grad = ntorch.randn(2, 5, 3)
+    found = []
+    for kind in (dtype, ntorch.float64):
+        inputs = [t.to(kind).requires_grad_() for t in (q, k, v)]
+        out = nn.functional.scaled_dot_product_attention(*inputs, attn_mask=mask.to(kind))
+        assert out.dtype is kind
+        found.append([out, *ntorch.autograd.grad(out, inputs, grad.to(kind))])
+    for half, exact in zip(*found, strict=True):
+        error = (half.double() - exact).abs().max() / exact.abs().max()
+        assert error <= ntorch.finfo(dtype).eps
+
+
 def test_scaled_dot_product_attention():
     generator = np.random.default_rng(0)
     q, k, v = (generator.standard_normal(s) for s in ((2, 4, 3, 5), (2, 4, 6, 5), (2, 4, 6, 7)))

@@ -61,11 +61,14 @@ class ReductionEntry(Entry):
             function.__scalar__ = True
             self.functions.append(function)
         self.no_identity = getattr(cls, "no_identity", False)   # reducing nothing is an error
+        self.truth = getattr(cls, "truth", False)               # only asks what is zero
         self.doc = (cls.__doc__ or "").strip()
 
     def _execute(self, tensor, dim, keepdim, wanted=None):
         if wanted is not None and wanted is not tensor.dtype:
             tensor = ops.to_dtype(tensor, wanted)
+        if self.truth and tensor.dtype.is_complex:
+            tensor = ops.ne(tensor, 0)
         if recording.active and (recorder := recording.current()) is not None:
             if tensor._storage.device is not META:
                 return self._record(recorder, tensor, dim, keepdim, wanted)

@@ -14,6 +14,12 @@ def scaled_dot_product_attention(query, key, value, attn_mask=None, dropout_p=0.
     that may see no key gives zeros. ``RuntimeError`` for a mask together with ``is_causal``.
     """
     _check_sdpa(query, key, value, attn_mask, is_causal)
+    if query.dtype in (ntorch.float16, ntorch.bfloat16):    # rounded once, in each direction
+        if attn_mask is not None and attn_mask.dtype == query.dtype:
+            attn_mask = attn_mask.float()
+        return scaled_dot_product_attention(
+            query.float(), key.float(), value.float(), attn_mask, dropout_p, is_causal, scale,
+            enable_gqa).to(query.dtype)
     if enable_gqa:
         key = key.repeat_interleave(query.size(-3) // key.size(-3), -3)
         value = value.repeat_interleave(query.size(-3) // value.size(-3), -3)

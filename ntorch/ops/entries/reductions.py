@@ -128,6 +128,7 @@ def _into(out, result, op="reduction", inputs=(), exact=False):
 class any_:
     """Whether any element is nonzero (NaN counts as nonzero)."""
     identity = 0
+    truth = True
 
     def map(x):
         return x != 0
@@ -141,6 +142,7 @@ class any_:
 class all_:
     """Whether all elements are nonzero (NaN counts as nonzero)."""
     identity = 1
+    truth = True
 
     def map(x):
         return x != 0
