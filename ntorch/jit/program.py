@@ -48,7 +48,7 @@ class Program:
         self.words, self.steps = array.array("q"), array.array("q")
         self.moves, self.numbers = array.array("q"), []
         self.checks, self.parallel, self.items = {}, False, 0
-        self.tables = {}
+        self.tables, self.kernels = {}, []
         for node in nodes:
             for buffer in sorted(node.read_buffers(), key=lambda b: b.number):
                 if buffer.kind == "table" and buffer not in self.tables:
@@ -77,6 +77,7 @@ class Program:
             else:
                 self._put(node.slots)
             chunk = max(node.grain, -(-node.n // _MOST_CHUNKS), 1)
+            self.kernels.append(node.kernel)
             self.steps.extend((PARALLEL if parallel else SERIAL, node.kernel.address, at, node.n,
                                chunk, 0))
             self.parallel |= parallel
@@ -134,13 +135,13 @@ class Program:
     def _launched_alone(self):
         """A single launch that needs no memory but its inputs' and results' goes to its kernel, as
         eager's do: no working table is made for it."""
-        operation, address, at, n, chunk, _ = self.steps
+        operation, _, at, n, chunk, _ = self.steps
         moves = [tuple(self.moves[i:i + 3]) for i in range(0, len(self.moves), 3)]
         if operation <= PARALLEL and n and all(base >= 2 for _, base, _ in moves):
             self.slots = list(self.words[at:])
             self.pointers = [(place - at, base - 2, offset) for place, base, offset in moves]
             self.pack_slots, self.n, self.chunk = launch.packer(len(self.slots)), n, chunk
-            self.alone = build.Kernel("alone", "", None, address)
+            self.alone = self.kernels[0]        # not its address: a warm-up has none to call
             self.call_alone = None if self.parallel else (
                 self.alone.call if self.items <= _FEW else self.alone.call_released)
 

@@ -21,9 +21,11 @@ class StoredProgram(Program):
         for place, kernel in entry["kernel_words"]:
             self.words[place] = kernels[kernel].address
         self.moves = array.array("q", entry["moves"])
-        self.steps = array.array("q")
+        self.steps, self.kernels = array.array("q"), []
         for operation, kernel, word, count, chunk in entry["steps"]:
             address = kernels[kernel].address if kernel >= 0 else 0
+            if kernel >= 0:
+                self.kernels.append(kernels[kernel])
             self.steps.extend((operation, address, word, count, chunk, 0))
         self.checks = {check["step"]: check for check in entry["checks"]}
         self.parallel, self.items = entry["parallel"], entry["items"]
