@@ -88,6 +88,20 @@ def test_writing_what_eager_does_not_keep_stays_harmless():
         close([gradient], [expected])
 
 
+def test_writing_a_result_that_eager_does_not_keep_stays_harmless():
+    def function(x, y):
+        total = x + y
+        return total, ntorch.sigmoid(total) * ntorch.exp(total)
+    x, y = ntorch.randn(128, 128, requires_grad=True), ntorch.randn(128, 128)
+    compiled = ntorch.compile(function)
+    for _ in range(2):
+        total, found = compiled(x, y)
+        with ntorch.no_grad():
+            total.mul_(3.0)
+        close(ntorch.autograd.grad(found.sum(), [x]),
+              ntorch.autograd.grad(function(x, y)[1].sum(), [x]))
+
+
 @pytest.mark.parametrize("size", [4, 256])
 def test_writing_what_eager_keeps_is_refused(size):
     x, w = ntorch.randn(size, size, requires_grad=True), ntorch.rand(size, size)

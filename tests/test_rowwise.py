@@ -177,3 +177,79 @@ def test_classes_along_a_middle_dimension():
 def test_no_elements(shape):
     x = ntorch.randn(*shape)
     compared(lambda x: (ntorch.softmax(x, -1), ntorch.log_softmax(x, -1)), x)
+
+
+# --- a weight per channel -----------------------------------------------------------------------
+
+
+def batch_norm(x, weight, bias, mean, var):
+    """Batch norm in training with the activation behind it."""
+    return ntorch.relu(functional.batch_norm(x, mean, var, weight, bias, True, 0.1))
+
+
+@pytest.mark.parametrize("shape", [
+    (8, 16, 7, 9), (3, 5, 40), (2, 3, 3, 4, 5), (40, 12), (4, 20, 1, 1), (2, 4, 200, 400)], ids=str)
+@pytest.mark.parametrize("dtype,rtol", [
+    (ntorch.float32, 2e-4), (ntorch.float64, 1e-11), (ntorch.bfloat16, 6e-2)], ids=str)
+def test_batch_norm_in_training(shape, dtype, rtol):
+    x = (ntorch.randn(*shape) * 2 + 1).to(dtype).requires_grad_()
+    weight, bias = ((ntorch.rand(shape[1]) + 0.5).to(dtype).requires_grad_() for _ in range(2))
+    running = [(ntorch.zeros(shape[1]), ntorch.ones(shape[1])) for _ in range(2)]
+    compiled = ntorch.compile(graded(lambda x, w, b: batch_norm(x, w, b, *running[0])))
+    plain = graded(lambda x, w, b: batch_norm(x, w, b, *running[1]))
+    for _ in range(3):
+        for one, other in zip((*compiled(x, weight, bias), *running[0]),
+                              (*plain(x, weight, bias), *running[1]), strict=True):
+            assert one.dtype is other.dtype
+            scale = max(1.0, float(other.detach().abs().max()))
+            np.testing.assert_allclose(one.detach().double().numpy(),
+                                       other.detach().double().numpy(), rtol, rtol * scale)
+
+
+def test_batch_norm_and_its_backward_are_one_kernel_each():
+    x = ntorch.randn(8, 16, 7, 9, requires_grad=True)
+    weight, bias = (ntorch.rand(16).requires_grad_() for _ in range(2))
+    mean, var = ntorch.zeros(16), ntorch.ones(16)
+    compiled = ntorch.compile(lambda x, w, b: batch_norm(x, w, b, mean, var))
+    compiled(x, weight, bias).sin().sum().backward()
+    forward, backward = (program for _, program in compiled.programs()[-1].programs())
+    assert len(forward.nodes) == 1 and len(backward.nodes) == 1
+
+
+def test_batch_norm_far_from_zero():
+    x = ntorch.randn(8, 16, 20) + 2e4
+    reference = x.double()
+    reference = (reference - reference.mean((0, 2), True)) / (
+        reference.var((0, 2), correction=0, keepdim=True) + 1e-5).sqrt()
+    found = ntorch.compile(lambda x: functional.batch_norm(x, None, None, training=True))(x)
+    # the mean is right to a few times its own last place, as in eager
+    assert float((found.double() - reference).abs().max()) < 4 * 2.0 ** -23 * 2e4
+
+
+def test_batch_norm_has_the_same_bits_on_any_number_of_threads():
+    x = ntorch.randn(8, 32, 30, 30, requires_grad=True)
+    weight, bias = (ntorch.rand(32).requires_grad_() for _ in range(2))
+    compiled = ntorch.compile(graded(
+        lambda x, w, b: functional.batch_norm(x, None, None, w, b, True)))
+    results, before = [], ntorch.get_num_threads()
+    try:
+        for count in (1, 2):
+            ntorch.set_num_threads(count)
+            compiled(x, weight, bias)
+            results.append(compiled(x, weight, bias))
+    finally:
+        ntorch.set_num_threads(before)
+    assert all(ntorch.equal(one, other) for one, other in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize("name", ["group_norm", "instance_norm"])
+@pytest.mark.parametrize("affine", [False, True])
+def test_group_and_instance_norm(name, affine):
+    x = ntorch.randn(6, 8, 5, 7, requires_grad=True)
+    parameters = [ntorch.rand(8).requires_grad_() for _ in range(2 * affine)]
+
+    def function(x, weight=None, bias=None):
+        if name == "group_norm":
+            return functional.group_norm(x, 4, weight, bias)
+        return functional.instance_norm(x, weight=weight, bias=bias)
+    compared(graded(function), x, *parameters, rtol=1e-4, atol=1e-5)

@@ -27,13 +27,13 @@ _ENDLESS = 1 << 60
 
 
 class Crossing:
-    """What late nodes read of early ones. ``kept`` are early results that cross over in any case,
-    ``absorbed`` late Maps that no kernel of their own will compute; if ``separate``, early and late
-    are two programs."""
+    """What late nodes read of early ones. ``kept`` are results of early nodes, which are handed out
+    too; ``absorbed`` late Maps that no kernel of their own will compute; if ``separate``, early and
+    late are two programs, and whoever got a result may have written it in between."""
 
     def __init__(self, graph, early, late, kept=(), absorbed=(), separate=False):
         self.graph, self.early, self.late, self.separate = graph, early, late, separate
-        self.absorbed = set(map(id, absorbed))
+        self.absorbed, self.kept = set(map(id, absorbed)), set(kept)
         self.written, self.rewritten, self.readers = {}, {}, {}
         for position, node in enumerate(early):
             for buffer in node.written_buffers():
@@ -45,7 +45,7 @@ class Crossing:
                 self.readers.setdefault(buffer, []).append(position)
         self.stored = self._stored()
         self.segments = _segments(late)
-        self.pinned = {b for b in self.readers if self._is_pinned(b, kept)}
+        self.pinned = {b for b in self.readers if self._is_pinned(b)}
         self.wanted = [b for b in self.readers if b in self.written and b not in self.pinned]
         self.until = max((self.readers[b][-1] for b in self.wanted), default=-1)
         self.costs = {}
@@ -69,9 +69,9 @@ class Crossing:
         result = node.results[0]
         return node if result.numel() * result.dtype.itemsize == buffer.nbytes else None
 
-    def _is_pinned(self, buffer, kept):
+    def _is_pinned(self, buffer):
         """Whether a buffer that late nodes read lies in memory whatever is decided here."""
-        if buffer in kept or buffer.nbytes < SMALL or self._map(buffer) is None:
+        if buffer in self.kept or buffer.nbytes < SMALL or self._map(buffer) is None:
             return True
         readers = self.readers[buffer]
         if len({self.segments[p] for p in readers}) > MOST_PLACES:
@@ -115,8 +115,8 @@ class Crossing:
             return 0
         if buffer.kind == "input" and buffer not in self.written:
             return 0 if not self.separate or buffer in self.readers else buffer.nbytes
-        if buffer.kind != "temp":
-            return None
+        if buffer.kind != "temp" or self.separate and buffer in self.kept:
+            return None                 # whoever gets a result may write it
         return buffer.nbytes if buffer in self.stored else 2 * buffer.nbytes   # written for this
 
 
