@@ -103,9 +103,11 @@ def _environment():
     source."""
     folder = pathlib.Path(__file__).parent
     own = hashlib.sha256()
-    for path in sorted(folder.glob("*intrinsics*.py")) + [
-            folder / "compile.py", folder / "target.py", folder / "microkernel.py",
-            folder.parent / "kernels" / "winograd_stubs.py"]:
+    for path in [*sorted(folder.glob("*intrinsics*.py")),
+                 *(folder / (name + ".py") for name in (
+                     "compile", "implementations", "inference", "library", "lowering", "passes",
+                     "target", "microkernel")),
+                 folder.parent / "kernels" / "winograd_stubs.py"]:
         if path.exists():
             own.update(path.read_bytes())
     return repr((versions(), sys.version_info[:2], sys.platform, load.target_cpu(),

@@ -8,7 +8,6 @@ import types
 
 import numba
 import numpy as np
-from numba.extending import overload
 
 from ..kernels.stubs import T as ComputeType
 from ..kernels.stubs import specialised, typed
@@ -58,7 +57,7 @@ def jit_function(fn, T, reassoc, inline=False):
     return target.jit(**_options(reassoc, inline))(_rebuilt(fn, T, reassoc, inline))
 
 
-def _rebuilt(fn, T, reassoc, inline=False):
+def _rebuilt(fn, T, reassoc, inline):
     """``fn`` with its names resolved for compute type ``T``."""
     real = _real(T)
     resolved = {name: _resolve(value, T, reassoc, inline) for name, value in resolve(fn).items()}
@@ -75,7 +74,7 @@ def _resolve(value, T, reassoc, inline=False):
     if hasattr(value, "__stub__"):
         return _intrinsic(value.__stub__)
     if isinstance(value, typed):
-        return _overloaded(value, T, reassoc)
+        return _chosen(value, T, reassoc)
     if isinstance(value, specialised):
         return jit_function(value.function, value.code, value.reassoc, True)
     if isinstance(value, types.FunctionType) and value.__module__.startswith("ntorch"):
@@ -101,75 +100,29 @@ def _intrinsic(name):
 
 
 @functools.cache
-def _overloaded(entry, T, reassoc):
-    """A Numba-callable stand-in that picks ``entry``'s variant by the first argument's type."""
+def _chosen(entry, T, reassoc):
+    """What picks ``entry``'s variant by the first argument's type, as a Numba dispatcher."""
     by_type = {intrinsics.NUMBA_TYPES[code]: (variant, {"c8": "f4", "c16": "f8"}.get(code, code))
                for code, variant in entry.variants.items()}
-    # a function of the right arity: overload matches the stand-in's signature
-    count = next(iter(entry.variants.values())).__code__.co_argcount
-    names = ", ".join(f"a{i}" for i in range(count))
-    scope = {}
-    exec(f"def {entry.__name__}({names}):\n    raise TypeError", scope)
-    stand_in = scope[entry.__name__]
 
-    def choose(first, *rest):
+    def choose(first):
         first = numba.types.unliteral(first)
         if isinstance(first, (numba.types.Integer, numba.types.Boolean)):
             first = numba.types.int64       # one variant serves all integers and bool
         if first not in by_type:
-            return None
+            raise numba.errors.TypingError(f"{entry.__name__} has no variant for {first}; it has "
+                                    f"{sorted(entry.variants)}")
         variant, code = by_type[first]
-        inner = jit_function(variant, code, reassoc, inline=True)
-        space = {"inner": inner}
-        exec(f"def implementation({names}):\n    return inner({names})", space)
-        return space["implementation"]
-
-    exec(f"def typer({names}):\n    return choose({names})", {"choose": choose}, scope)
-    overload(stand_in, jit_options=_options(reassoc, inline=True), inline="never")(scope["typer"])
-    return stand_in
-
-
-def entry_source(params, name):
-    """Source of the C entry point: unpack the table of slots, call the range function."""
-    lines, arguments, slot = [f"def {name}(args, begin, end):"], [], 0
-    for index, kind in enumerate(params):
-        variable = f"p{index}"
-        if ":" in kind:
-            rank = int(kind.split(":")[1][:-1])
-            lines.append(f"    {variable} = table_array(args, {slot}, '{kind}')")
-            slot += 1 + rank * (1 if kind.endswith("C") else 2)
-        else:
-            load = {"i": f"args[{slot}]", "p": f"args[{slot}]",
-                    "f": f"bits_i64_to_f64(args[{slot}])",
-                    "T": f"T(bits_i64_to_f64(args[{slot}]))"}[kind]
-            lines.append(f"    {variable} = {load}")
-            slot += 1
-        arguments.append(variable)
-    lines.append(f"    body({', '.join([*arguments, 'begin', 'end'])})")
-    return "\n".join(lines) + "\n"
+        return jit_function(variant, code, reassoc, inline=True)
+    return target.Choice(entry.__name__, choose)
 
 
 def compile_object(fn, params, T, reassoc, key):
     """``(symbol, object bytes)`` of ``fn`` as ``void(int64_t *args, int64_t begin, int64_t end)``.
 
-    A parameter kind of ``("table",)`` alone hands ``fn`` the table itself. ``("slots",)`` does so
-    too, for bodies that use pointer stubs: they need no function of their own around arrays in
-    order to vectorise, which saves a third of the compilation.
+    A parameter kind of ``("table",)`` or ``("slots",)`` alone hands ``fn`` the table itself.
     """
     name = "nt_" + key[:24]
-    int64 = numba.types.int64
-    signature = numba.types.void(numba.types.CPointer(int64), int64, int64)
-    if params == ("slots",):
-        entry = _rebuilt(fn, T, reassoc)
-    else:
-        scope = {"table_array": intrinsics.table_array, "T": SCALAR[T],
-                 "bits_i64_to_f64": intrinsics.bits_i64_to_f64,
-                 "body": jit_function(fn, T, reassoc)}
-        if params == ("table",):
-            source = f"def {name}(args, begin, end):\n    body(args, begin, end)\n"
-        else:
-            source = entry_source(params, name)
-        exec(source, scope)
-        entry = scope[name]
-    symbol, module = target.kernel_module(entry, signature, _options(reassoc), name)
-    return symbol, target.emit(module)
+    kinds = None if params in (("table",), ("slots",)) else params
+    module = target.kernel_module(jit_function(fn, T, reassoc), kinds, T, name)
+    return name, target.emit(module)

@@ -1,4 +1,4 @@
-"""Compiled twins of ``kernels/stubs.py`` and the loads that turn a table of slots into arrays.
+"""Compiled twins of ``kernels/stubs.py`` and the loads that turn a table of slots into arguments.
 
 Imported only when something is compiled: this is the one place where kernels meet Numba's
 extension API. Addresses are loaded as pointers and moved with GEP, never with integer arithmetic:
@@ -9,7 +9,8 @@ from numba import types
 from numba.core import cgutils
 from numba.core.errors import RequireLiteralValue, TypingError
 from numba.extending import intrinsic
-from numba.np import arrayobj
+
+from .implementations import array_value, int64
 
 NUMBA_TYPES = {
     "b1": types.boolean, "u1": types.uint8, "i1": types.int8, "i2": types.int16, "i4": types.int32,
@@ -40,46 +41,36 @@ def _load_pointer(builder, table, index, element):
     return builder.load(builder.bitcast(slot, element.as_pointer().as_pointer()))
 
 
-def _fill_array(context, builder, arrty, data, shape, strides):
-    array = arrayobj.make_array(arrty)(context, builder)
-    itemsize = context.get_constant(types.intp, context.get_abi_sizeof(
-        context.get_data_type(arrty.dtype)))
-    arrayobj.populate_array(array, data=data, shape=shape, strides=strides, itemsize=itemsize,
-                            meminfo=None)
-    return array._getvalue()
+def argument_type(kind, T):
+    """The Numba type of a kernel's argument of this kind."""
+    return array_type(kind) if ":" in kind else {
+        "i": types.int64, "p": types.int64, "f": types.float64, "T": NUMBA_TYPES[T]}[kind]
 
 
-def _c_strides(context, builder, arrty, shape):
-    stride = context.get_constant(types.intp, context.get_abi_sizeof(
-        context.get_data_type(arrty.dtype)))
-    strides = []
-    for size in reversed(shape):
-        strides.append(stride)
-        stride = builder.mul(stride, size)
-    return strides[::-1]
-
-
-@intrinsic
-def table_array(typingctx, table, slot, kind):
-    """The array described by the slots from ``slot`` on: pointer, sizes and, if strided,
-    strides."""
-    arrty = _literal_kind(kind)
-
-    def codegen(context, builder, signature, arguments):
-        table, slot, _ = arguments
-        at = lambda k: builder.add(slot, ir.Constant(slot.type, k))  # noqa: E731
-        element = context.get_data_type(arrty.dtype)
-        data = _load_pointer(builder, table, slot, element)
-        shape = [_load_slot(builder, table, at(1 + d)) for d in range(arrty.ndim)]
-        if arrty.layout == "C":
-            strides = _c_strides(context, builder, arrty, shape)
-        else:
-            size = ir.Constant(ir.IntType(64), context.get_abi_sizeof(element))
-            strides = [builder.mul(_load_slot(builder, table, at(1 + arrty.ndim + d)), size)
-                       for d in range(arrty.ndim)]
-        return _fill_array(context, builder, arrty, data, shape, strides)
-
-    return arrty(table, types.int64, kind), codegen
+def read_table(context, builder, table, kinds, T):
+    """The arguments of these kinds, read from a table of slots."""
+    values, slot = [], 0
+    for kind in kinds:
+        wanted = argument_type(kind, T)
+        if ":" in kind:
+            rank = wanted.ndim
+            data = _load_pointer(builder, table, int64(slot), context.get_data_type(wanted.dtype))
+            sizes = [_load_slot(builder, table, int64(slot + 1 + d)) for d in range(rank)]
+            strides = None
+            if wanted.layout == "A":
+                size = int64(context.get_abi_sizeof(context.get_data_type(wanted.dtype)))
+                strides = [builder.mul(_load_slot(builder, table, int64(slot + 1 + rank + d)), size)
+                           for d in range(rank)]
+            values.append(array_value(context, builder, wanted, data, sizes, strides))
+            slot += 1 + rank * (1 if strides is None else 2)
+            continue
+        value = _load_slot(builder, table, int64(slot))
+        if kind in "fT":
+            double = builder.bitcast(value, ir.DoubleType())
+            value = context.cast(builder, double, types.float64, wanted)
+        values.append(value)
+        slot += 1
+    return values
 
 
 @intrinsic
@@ -96,7 +87,7 @@ def table_vector(typingctx, table, slot, offset, length, stride, kind):
         data = builder.gep(_load_pointer(builder, table, slot, element), [offset])
         size = ir.Constant(ir.IntType(64), context.get_abi_sizeof(element))
         step = size if arrty.layout == "C" else builder.mul(stride, size)
-        return _fill_array(context, builder, arrty, data, [length], [step])
+        return array_value(context, builder, arrty, data, [length], [step])
 
     i8 = types.int64
     return arrty(table, i8, i8, i8, i8, kind), codegen

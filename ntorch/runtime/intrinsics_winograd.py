@@ -6,7 +6,8 @@ from numba.core.errors import RequireLiteralValue
 from numba.extending import intrinsic
 
 from ..kernels.winograd_stubs import MATRICES
-from .intrinsics import _fill_array, _load_pointer
+from .implementations import array_value
+from .intrinsics import _load_pointer
 
 I64 = ir.IntType(64)
 
@@ -94,7 +95,6 @@ def array_at(typingctx, like, table, slot, count):
         element = context.get_data_type(array.dtype)
         data = cgutils.create_struct_proxy(table)(context, builder, values[1]).data
         pointer = _load_pointer(builder, data, values[2], element)
-        return _fill_array(context, builder, array, pointer, [values[3]],
-                           [I64(context.get_abi_sizeof(element))])
+        return array_value(context, builder, array, pointer, [values[3]])
 
     return array(like, table, types.int64, types.int64), codegen

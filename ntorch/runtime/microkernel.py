@@ -11,7 +11,7 @@ from numba.core import cgutils
 from numba.core.errors import RequireLiteralValue
 from numba.extending import intrinsic
 
-from .intrinsics import _fill_array
+from .implementations import array_value
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
 _SUFFIX = {types.float32: "f32", types.float64: "f64"}
@@ -203,7 +203,9 @@ def multiply_tile(typingctx, a, a_at, a_row, a_step, b, b_at, b_step, c, c_at, c
     from_zero = _known(accumulate) == 0
     strides = [_known(stride) for stride in (a_row, a_step, b_step, c_row)]
     integers = (types.int64,) * 3
-    signature = types.void(a, *integers, b, *integers[:2], c, *integers, types.int64, types.int64,
+    # whatever decides the code is in the signature: calls that agree in it share an implementation
+    start = accumulate if from_zero else types.int64
+    signature = types.void(a, *integers, b, *integers[:2], c, *integers, start, types.int64,
                            rows, vectors, lanes, masked)
 
     def codegen(context, builder, sig, values):
@@ -272,8 +274,7 @@ def stack_array(typingctx, like, count):
             space = builder.alloca(ir.ArrayType(element, size))
         space.align = 64
         data = builder.bitcast(space, element.as_pointer())
-        width = I64(context.get_abi_sizeof(element))
-        return _fill_array(context, builder, array, data, [I64(size)], [width])
+        return array_value(context, builder, array, data, [I64(size)])
 
     return array(like, count), codegen
 
