@@ -22,7 +22,11 @@ class Process:
         if self.store is not None:
             variables["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
             variables |= {name: os.path.join(self.store, name.lower()) for name in STORES}
-        return {**os.environ, **variables}
+        # a library runs as installed, its bytecode kept: a setting that forbids to write it would
+        # have a checkout compiled anew by every process, and the libraries beside it not
+        kept = {name: value for name, value in os.environ.items()
+                if name != "PYTHONDONTWRITEBYTECODE"}
+        return {**kept, **variables}
 
     def _start(self):
         self.process = subprocess.Popen(
