@@ -202,11 +202,12 @@ def multiply_tile(typingctx, a, a_at, a_row, a_step, b, b_at, b_step, c, c_at, c
     *shape, masked_value = _literals(rows, vectors, lanes, masked)
     from_zero = _known(accumulate) == 0
     strides = [_known(stride) for stride in (a_row, a_step, b_step, c_row)]
-    integers = (types.int64,) * 3
     # whatever decides the code is in the signature: calls that agree in it share an implementation
+    a_row, a_step, b_step, c_row = [stride if isinstance(stride, types.Literal) else types.int64
+                                    for stride in (a_row, a_step, b_step, c_row)]
     start = accumulate if from_zero else types.int64
-    signature = types.void(a, *integers, b, *integers[:2], c, *integers, start, types.int64,
-                           rows, vectors, lanes, masked)
+    signature = types.void(a, types.int64, a_row, a_step, b, types.int64, b_step, c, types.int64,
+                           c_row, types.int64, start, types.int64, rows, vectors, lanes, masked)
 
     def codegen(context, builder, sig, values):
         def place(kind, value, at):
