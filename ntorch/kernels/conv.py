@@ -1,4 +1,4 @@
-"""Convolution as a matrix product, and depthwise convolution.
+"""Convolution as a matrix product.
 
 An image is first *spread*: padded, and cut into the phases of the stride, so that
 ``spread[phase, q] = image[q * stride + phase - padding]``. In it every tap of a convolution, for
@@ -8,8 +8,8 @@ stores), so the operand of the product is, for each tap, one contiguous run. Thi
 convolution of arXiv 1907.02129 with a constant instead of a table of pointers. Panels and
 epilogues: ``gemm.py``.
 """
-from .gemm_pack import matrix_offset, turn_kernel
-from .gemm_stubs import move_line
+from .gemm_pack import matrix_offset
+from .gemm_stubs import move_line, turn_square
 from .stubs import T
 
 
@@ -78,18 +78,40 @@ def pack_taps_kernel(width):
     return pack_taps
 
 
+def turn_run(source, at, step, out, width, lines, depth):
+    """``out[k * width + i] = source[at + i * step + k]`` for i < ``lines``, k < ``depth``; squares
+    that overlap at the end leave no remainder."""
+    i = 0
+    while i < lines:
+        start = at + i * step
+        if lines - i >= 8 and depth >= 8:
+            for k in range(0, depth - 7, 8):
+                turn_square(source, start + k, step, out, k * width + i, width, 8)
+            k = depth - 8
+            turn_square(source, start + k, step, out, k * width + i, width, 8)
+            i += 8
+        elif lines - i >= 4 and depth >= 4:
+            for k in range(0, depth - 3, 4):
+                turn_square(source, start + k, step, out, k * width + i, width, 4)
+            k = depth - 4
+            turn_square(source, start + k, step, out, k * width + i, width, 4)
+            i += 4
+        else:
+            for k in range(depth):
+                out[k * width + i] = source[start + k]
+            i += 1
+
+
 def pack_runs_kernel(width):
-    """Packer for sums over all positions of all images: depth ``k`` is position ``k % run`` of
-    image
-    ``k // run``; line ``l`` starts at ``offsets[l]``.
+    """Packer for sums over all output positions of all images: depth ``k`` is a position, line
+    ``l`` starts at ``offsets[l]``.
 
-    Own parameters: ``source`` (flat), ``offsets`` per line, ``run``, ``image_stride`` and
-    ``group_stride`` (per matrix). Lines a constant apart are transposed in registers.
+    Own parameters: ``source`` (flat), ``offsets`` per line; positions of a row, rows of a plane and
+    planes of an image; from row to row, plane to plane, image to image and matrix to matrix. Lines
+    a constant apart are transposed in registers.
     """
-    turn_panel = turn_kernel(8)
-
-    def pack_runs(panel, batch, k0, kc, source, offsets, run, image_stride, group_stride, begin,
-                  end):
+    def pack_runs(panel, batch, k0, kc, source, offsets, run, rows, planes, row_stride,
+                  plane_stride, image_stride, group_stride, begin, end):
         for first in range(begin, end, width):
             block = panel[(first - begin) * kc:(first - begin + width) * kc]
             lines = min(width, end - first)
@@ -108,12 +130,15 @@ def pack_runs_kernel(width):
                         count += 1
                 k = 0
                 while k < kc:
-                    image = (k0 + k) // run
-                    position = k0 + k - image * run
-                    length = min(kc - k, run - position)
-                    at = (batch * group_stride + image * image_stride + offsets[first + i]
-                          + position)
-                    turn_panel(source, at, step, block[k * width + i:], width, count, length)
+                    row = (k0 + k) // run
+                    x = k0 + k - row * run
+                    plane = row // rows
+                    image = plane // planes
+                    length = min(kc - k, run - x)
+                    at = (batch * group_stride + image * image_stride
+                          + (plane - image * planes) * plane_stride
+                          + (row - plane * rows) * row_stride + x + offsets[first + i])
+                    turn_run(source, at, step, block[k * width + i:], width, count, length)
                     k += length
                 i += count
     return pack_runs
@@ -190,85 +215,3 @@ def store_weight(tile, batch, row, column, columns, out, begin, end):
         for j in range(columns):
             tap = (column + j) // channels
             out[batch, row + i, column + j - tap * channels, tap] = tile[i, j]
-
-
-def depthwise(source, weight, bias, offsets, out, multiplier, row_width, plane_rows, stride_z,
-              stride_y,
-              stride_x, shift_z, shift_y, shift_x, begin, end):
-    """One filter per channel. ``source``: (planes, spread size); ``weight``: (channels out, taps);
-    ``out``: (planes out, D, H, W). Range: planes of ``out``.
-
-    Position ``q`` of the grid goes to ``q * stride + shift``; ``multiplier`` outputs share a plane.
-    """
-    channels, taps = weight.shape
-    depth, height, width = out.shape[1], out.shape[2], out.shape[3]
-    for plane in range(begin, end):
-        image = plane // channels
-        channel = plane - image * channels
-        values = source[image * (channels // multiplier) + channel // multiplier]
-        shift = T(0)
-        if bias.shape[0] > 0:
-            shift = bias[channel]
-        first = max(0, (-shift_x + stride_x - 1) // stride_x)
-        for z in range((shift_z % stride_z + stride_z) % stride_z, depth, stride_z):
-            qz = (z - shift_z) // stride_z
-            for y in range((shift_y % stride_y + stride_y) % stride_y, height, stride_y):
-                qy = (y - shift_y) // stride_y
-                start = (qz * plane_rows + qy) * row_width + first
-                at = first * stride_x + shift_x
-                count = (width - at + stride_x - 1) // stride_x
-                to = out[plane, z, y]
-                for block in range(0, count, 64):
-                    m = min(64, count - block)
-                    _depthwise_run(values, weight[channel], offsets, taps, start + block,
-                                   to[at + block * stride_x:], m, stride_x, shift)
-
-
-def _depthwise_run(values, weight, offsets, taps, start, to, m, step, shift):
-    """``to[i * step] = shift + sum_k weight[k] * values[start + offsets[k] + i]`` for ``m`` i."""
-    if step == 1:
-        target = to[:m]
-        for i in range(m):
-            target[i] = shift
-        k = 0
-        while k + 3 <= taps:
-            a, b, c = weight[k], weight[k + 1], weight[k + 2]
-            u = values[start + offsets[k]:start + offsets[k] + m]
-            v = values[start + offsets[k + 1]:start + offsets[k + 1] + m]
-            w = values[start + offsets[k + 2]:start + offsets[k + 2] + m]
-            for i in range(m):
-                target[i] += a * u[i] + b * v[i] + c * w[i]
-            k += 3
-        while k < taps:
-            a = weight[k]
-            u = values[start + offsets[k]:start + offsets[k] + m]
-            for i in range(m):
-                target[i] += a * u[i]
-            k += 1
-    else:
-        for i in range(m):
-            total = shift
-            for k in range(taps):
-                total += weight[k] * values[start + offsets[k] + i]
-            to[i * step] = total
-
-
-def depthwise_weight(source, grad, offsets, out, images, multiplier, begin, end):
-    """``out[channel, tap]``: sum over images and positions of ``grad * source`` shifted by the tap.
-
-    ``source``: (images * channels in, spread size); ``grad``: (images * channels, positions), zero
-    at positions that are no output. Range: channels out.
-    """
-    channels, taps = out.shape
-    for channel in range(begin, end):
-        for k in range(taps):
-            total = T(0)
-            for image in range(images):
-                g = grad[image * channels + channel]
-                plane = image * (channels // multiplier) + channel // multiplier
-                x = source[plane, offsets[k]:offsets[k] + g.shape[0]]
-                part = T(0)
-                for i in range(g.shape[0]):
-                    part += g[i] * x[i]
-                total += part
-            out[channel, k] = total

@@ -3,111 +3,16 @@ gradients: ``forward`` (image x weight), ``input_gradient`` (grad x weight, whic
 convolution) and ``weight_gradient`` (image x grad). All work on five dimensions (N, C, D, H, W).
 """
 import functools
-import itertools
-import typing
-
-import numpy as np
 
 from ..kernels import conv, gemm_pack
-from ..runtime import build, memory, recording
+from ..runtime import build
 from ..runtime.device import META
-from ..runtime.storage import Storage
-from . import winograd
-from .base import Size, empty, make, numel, product, reshaped
+from . import conv_direct, winograd
+from .base import empty, numel, product, reshaped
 from .contraction_plan import Epilogue, Form, Source, contract, prepack, tile
-from .host_tables import int_table
+from .convolution_geometry import Geometry, line_offsets, rows_table, tap_offsets
+from .host_tables import Table
 from .structured import as_dtype, compute_dtype, contiguous, run, zeros
-
-
-class Geometry(typing.NamedTuple):
-    """Sizes of one convolution, three spatial dimensions each."""
-    kernel: tuple
-    stride: tuple
-    padding: tuple
-    dilation: tuple
-    image: tuple
-    grid: tuple         # output sizes
-
-    @property
-    def phases(self):
-        """How many phases the stride cuts an image into."""
-        return product(self.stride)
-
-    @property
-    def spread(self):
-        """Sizes of one phase of the spread image: enough for every tap of every output."""
-        return tuple(g + (k - 1) * d // s for g, k, d, s in zip(
-            self.grid, self.kernel, self.dilation, self.stride, strict=True))
-
-    @property
-    def is_plain(self):
-        """Whether the image is its own spread."""
-        return self.phases == 1 and not any(self.padding) and self.spread == self.image
-
-    @property
-    def positions(self):
-        """How many virtual positions there are, up to the last output."""
-        _, rows, width = self.spread
-        d, h, w = self.grid
-        return ((d - 1) * rows + h - 1) * width + w
-
-    def taps(self):
-        """For each tap ``(phase, shift in the spread grid, per-dimension shifts)``."""
-        _, rows, width = self.spread
-        found = []
-        for tap in itertools.product(*map(range, self.kernel)):
-            reach = [t * d for t, d in zip(tap, self.dilation, strict=True)]
-            phase = [r % s for r, s in zip(reach, self.stride, strict=True)]
-            shift = tuple(r // s for r, s in zip(reach, self.stride, strict=True))
-            number = (phase[0] * self.stride[1] + phase[1]) * self.stride[2] + phase[2]
-            found.append((number, (shift[0] * rows + shift[1]) * width + shift[2], shift, phase))
-        return found
-
-
-class Table:
-    """int64 numbers for kernels to read."""
-
-    def __init__(self, numbers):
-        self.array = np.ascontiguousarray(numbers, dtype=np.int64)
-        self._tensor = None
-
-    @property
-    def tensor(self):
-        """The numbers as a tensor: one that is kept, or while recording one of the recording's."""
-        if recording.active and recording.current() is not None:
-            return int_table(self.array)
-        if self._tensor is None:
-            self._tensor = int_table(self.array)
-        return self._tensor
-
-    @property
-    def slots(self):
-        """Slots of an ``i8:1C`` parameter."""
-        return self.tensor._address, len(self.array)
-
-
-@functools.lru_cache(maxsize=512)
-def tap_offsets(geometry, channels):
-    """Offset of depth ``c * taps + tap`` (forward) in a spread image."""
-    plane = product(geometry.spread)
-    image = plane * geometry.phases
-    taps = [phase * plane + shift for phase, shift, _, _ in geometry.taps()]
-    return Table([c * image + t for c in range(channels) for t in taps])
-
-
-@functools.lru_cache(maxsize=512)
-def line_offsets(geometry, channels):
-    """Offset of line ``tap * C + c`` (weight gradient) in a spread image."""
-    plane = product(geometry.spread)
-    image = plane * geometry.phases
-    return Table([c * image + phase * plane + shift for phase, shift, _, _ in geometry.taps()
-                  for c in range(channels)])
-
-
-@functools.lru_cache(maxsize=256)
-def rows_table(count, step):
-    """``[0, step, 2 step, ...]``."""
-    return Table(np.arange(count) * step)
 
 
 def spread_image(x, geometry):
@@ -139,7 +44,7 @@ def _pack_taps(T):
 
 
 def _pack_runs(T, width):
-    kinds = (f"{T}:1C", "i", "i", "i", f"{T}:1C", "i8:1C", "i", "i", "i")
+    kinds = (f"{T}:1C", "i", "i", "i", f"{T}:1C", "i8:1C", *("i",) * 7)
     return _kernel(conv.pack_runs_kernel, width, kinds, T)
 
 
@@ -178,14 +83,15 @@ def forward(x, weight, bias, geometry, groups):
     target = out if out.dtype is work else empty(out._shape, work)
     per_group, rows = channels // groups, filters // groups
     sizes = winograd.sizes_of(geometry, n, channels, filters, groups, work)
-    spread = None if sizes else spread_image(x, geometry)
-    if per_group == 1 and groups > 1:
-        _depthwise(spread, weight, bias, tap_offsets(geometry, 1), target, rows, geometry.spread,
-                   (1, 1, 1), (0, 0, 0))
-    elif sizes:
+    sweep = conv_direct.forward_sweep(geometry, n, groups, per_group, rows)
+    if sizes:
         winograd.convolve(x._address, weight, False, sizes, geometry.spread[2],
                           _grid_store(target, bias, n, 1, geometry))
+    elif conv_direct.suits(sweep, work.code):
+        conv_direct.convolve(x._address, weight, sweep, _flat_store(target, bias, n, groups),
+                             work.code)
     else:
+        spread = spread_image(x, geometry)
         T, depth = work.code, per_group * product(geometry.kernel)
         image = product(geometry.spread) * geometry.phases
         source = Source(_pack_taps(T), (
@@ -205,21 +111,20 @@ def _grid_store(target, bias, n, groups, geometry):
         *_bias_slots(bias), groups, geometry.spread[2], geometry.spread[1]), Form("grid", T, T))
 
 
-def _empty_array(dtype):
-    return make(Storage(0), dtype, Size((0,)), (1,), 0)
+def _flat_store(target, bias, n, groups):
+    """The epilogue of sums of all positions of ``target``, without gaps."""
+    T, planes = target.dtype.code, product(target._shape[2:])
+    return Epilogue(_store(conv.store_grid, T, 3), (
+        target._address, n * groups, target._shape[1] // groups, 1, 1, planes, *_bias_slots(bias),
+        groups, planes, 1), Form("grid", T, T))
 
 
-def _depthwise(spread, weight, bias, offsets, out, multiplier, grid, stride, shift):
-    """Launch the depthwise kernel: grid positions ``q`` of ``spread`` to ``q * stride + shift``."""
-    n, filters = out._shape[:2]
-    planes = n * filters // multiplier
-    source = reshaped(spread, (planes, numel(spread) // planes))
-    run(conv.depthwise, [
-        ("C", source), ("C", reshaped(weight, (filters, numel(weight) // filters))),
-        ("C", bias if bias is not None else _empty_array(out.dtype)), ("C", offsets.tensor),
-        ("C", reshaped(out, (n * filters, *out._shape[2:]))), ("i", multiplier), ("i", grid[2]),
-        ("i", grid[1]), *(("i", s) for s in stride), *(("i", s) for s in shift)],
-        n * filters, max(1, 16384 // max(product(out._shape[2:]), 1)))
+def _phase_store(target, bias, n, groups, grid, stride, shift):
+    """The epilogue of a product over ``grid`` positions ``q``, to ``q * stride + shift``."""
+    T = target.dtype.code
+    return Epilogue(_store(conv.store_phase, T, 9), (
+        target._address, n * groups, target._shape[1] // groups, *target._shape[2:],
+        *_bias_slots(bias), groups, grid[2], grid[1], *stride, *shift), Form("phase", T, T))
 
 
 def _phase_plan(geometry):
@@ -249,10 +154,16 @@ def input_gradient(grad, weight, bias, geometry, groups):
     if len(_phase_plan(geometry)) < geometry.phases or not numel(grad):
         _fill_bias(target, bias)
     adjoint = _adjoint(geometry)
+    sweeps = conv_direct.adjoint_sweeps(geometry, n, groups, filters // groups, per_group)
     sizes = adjoint and winograd.sizes_of(adjoint, n, filters, channels, groups, work)
     if sizes:
         winograd.convolve(grad._address, weight, True, sizes, adjoint.spread[2],
                           _grid_store(target, bias, n, 1, adjoint))
+    elif numel(grad) and all(conv_direct.suits(sweep, work.code) for sweep, _ in sweeps):
+        for sweep, shift in sweeps:
+            store = (_flat_store(target, bias, n, groups) if geometry.phases == 1 else _phase_store(
+                target, bias, n, groups, sweep.grid, geometry.stride, shift))
+            conv_direct.convolve(grad._address, weight, sweep, store, work.code)
     elif numel(grad):
         _run_phases(grad, weight, bias, target, geometry, groups, n)
     return target if target is out else as_dtype(target, out.dtype)
@@ -293,30 +204,14 @@ def _run_phases(grad, weight, bias, target, geometry, groups, n):
         start = [((reach[0] - s[0]) * rows + reach[1] - s[1]) * width + reach[2] - s[2]
                  for _, s in members]
         shift = tuple(p - q for p, q in zip(phase, geometry.padding, strict=True))
-        if filters == 1 and groups > 1 and per_group == 1:
-            chosen = _columns(weight, [tap for tap, _ in members])
-            _depthwise(spread, chosen, bias, Table(start), target, 1, padded.spread,
-                       geometry.stride, shift)
-            continue
         depth = filters * len(start)
         offsets = Table([o * plane + s for o in range(filters) for s in start])
         chosen = _transposed(weight, [tap for tap, _ in members], groups, taps)
         a = _weights(chosen, groups, per_group, depth, T, n * groups)
         source = Source(_pack_taps(T), (*_flat(spread), *offsets.slots, groups,
                                         filters * groups * plane, filters * plane))
-        store = Epilogue(_store(conv.store_phase, T, 9), (
-            target._address, n * groups, per_group, *geometry.image, *_bias_slots(bias), groups,
-            width, rows, *geometry.stride, *shift), Form("phase", T, T))
+        store = _phase_store(target, bias, n, groups, padded.spread, geometry.stride, shift)
         contract(per_group, positions, depth, a, source, store, batch=n * groups, T=T)
-
-
-def _columns(weight, taps):
-    """The weight (O, 1, taps) with only some taps."""
-    from .registry import ops
-    flat = reshaped(weight, (weight._shape[0], product(weight._shape[1:])))
-    if len(taps) == flat._shape[1]:
-        return flat
-    return contiguous(ops.index_select(flat, 1, ops.tensor(taps)))
 
 
 def _transposed(weight, taps, groups, count):
@@ -344,8 +239,11 @@ def weight_gradient(x, grad, geometry, groups):
     x, grad = contiguous(as_dtype(x, work)), contiguous(as_dtype(grad, work))
     target = out if out.dtype is work else empty(out._shape, work)
     sizes = winograd.sizes_of(geometry, n, channels, filters, groups, work)
+    sweep = conv_direct.forward_sweep(geometry, n, groups, per_group, filters // groups)
     if sizes and winograd.part_bytes(sizes) <= winograd.MOST_PART_BYTES:
         winograd.weight_gradient(x._address, grad._address, target._address, sizes)
+    elif conv_direct.suits_weight(sweep, work.code):
+        conv_direct.weight_gradient(x._address, grad._address, target._address, sweep, work.code)
     else:
         _weight_product(x, grad, target, geometry, groups)
     return target if target is out else as_dtype(target, out.dtype)
@@ -354,47 +252,30 @@ def weight_gradient(x, grad, geometry, groups):
 def _weight_product(x, grad, target, geometry, groups):
     """``weight_gradient`` of row-major operands as one matrix product over all positions."""
     n, channels = x._shape[:2]
-    filters, per_group = grad._shape[1], channels // groups
-    taps = product(geometry.kernel)
-    spread = spread_image(x, geometry)
-    laid = _virtual(grad, geometry)
-    run_length = laid._shape[2]
+    filters, per_group, taps = grad._shape[1], channels // groups, product(geometry.kernel)
+    spread, positions = spread_image(x, geometry), product(geometry.grid)
     T, rows = grad.dtype.code, filters // groups
     image = numel(spread) // (n * channels)
-    if per_group == 1 and groups > 1:
-        run(conv.depthwise_weight, [
-            ("C", reshaped(spread, (n * channels, image))),
-            ("C", reshaped(laid, (n * filters, run_length))),
-            ("C", tap_offsets(geometry, 1).tensor),
-            ("C", reshaped(target, (filters, taps))), ("i", n), ("i", filters // channels)],
-            filters, 1, reassoc=True)
-    else:
-        a = Source(_pack_runs(T, tile(T).rows), (
-            *_flat(laid), *rows_table(rows, run_length).slots, run_length, filters * run_length,
-            rows * run_length))
-        b = Source(_pack_runs(T, tile(T).width), (
-            *_flat(spread), *line_offsets(geometry, per_group).slots, run_length, channels * image,
-            per_group * image))
-        store = Epilogue(_store(conv.store_weight, T, 0, rank=4), (
-            target._address, groups, rows, per_group, taps), Form("weight", T, T))
-        contract(rows, per_group * taps, n * run_length, a, b, store, batch=groups, T=T)
+    a = Source(_pack_runs(T, tile(T).rows), (
+        *_flat(grad), *rows_table(rows, positions).slots, positions, 1, 1, 0, 0,
+        filters * positions, rows * positions))
+    b = Source(_pack_runs(T, tile(T).width), (
+        *_flat(spread), *line_offsets(geometry, per_group).slots, *_runs(geometry),
+        channels * image, per_group * image))
+    store = Epilogue(_store(conv.store_weight, T, 0, rank=4), (
+        target._address, groups, rows, per_group, taps), Form("weight", T, T))
+    contract(rows, per_group * taps, n * positions, a, b, store, batch=groups, T=T)
 
 
-def _virtual(grad, geometry):
-    """``grad`` over virtual positions, zero where there is no output: (N, O, positions)."""
-    n, filters = grad._shape[:2]
-    if geometry.spread[1:] == geometry.grid[1:]:
-        return reshaped(grad, (n, filters, product(geometry.grid)))
-    wide = Geometry((1, 1, 1), (1, 1, 1), (0, 0, 0), (1, 1, 1), geometry.grid,
-                    (geometry.grid[0], *geometry.spread[1:]))
-    full = spread_image(grad, wide)
-    size = numel(full) // (n * filters)
-    if size == geometry.positions:
-        return full
-    planes = reshaped(full, (n * filters, size))
-    cut = make(planes._storage, planes.dtype, Size((n * filters, geometry.positions)), (size, 1),
-               planes._offset)
-    return reshaped(contiguous(cut), (n, filters, geometry.positions))
+def _runs(geometry):
+    """How output positions lie in a spread image: those of a row, rows, planes; from row to row and
+    plane to plane. Rows and planes without gaps are one."""
+    (depth, height, width), (_, tall, wide) = geometry.grid, geometry.spread
+    if wide > width:
+        return width, height, depth, wide, tall * wide
+    if tall > height:
+        return height * width, depth, 1, tall * wide, 0
+    return depth * height * width, 1, 1, 0, 0
 
 
-__all__ = ["Geometry", "forward", "input_gradient", "memory", "weight_gradient"]
+__all__ = ["Geometry", "forward", "input_gradient", "weight_gradient"]

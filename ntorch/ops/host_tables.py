@@ -28,3 +28,25 @@ def int_table(values, *shape):
             return table
     numpy_view(table)[...] = values
     return table
+
+
+class Table:
+    """int64 numbers for kernels to read."""
+
+    def __init__(self, numbers):
+        self.array = np.ascontiguousarray(numbers, dtype=np.int64)
+        self._tensor = None
+
+    @property
+    def tensor(self):
+        """The numbers as a tensor: one that is kept, or while recording one of the recording's."""
+        if recording.active and recording.current() is not None:
+            return int_table(self.array)
+        if self._tensor is None:
+            self._tensor = int_table(self.array)
+        return self._tensor
+
+    @property
+    def slots(self):
+        """Slots of an ``i8:1C`` parameter."""
+        return self.tensor._address, len(self.array)

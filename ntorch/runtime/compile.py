@@ -89,7 +89,7 @@ def _intrinsic(name):
     ``microkernel.py``."""
     import importlib
     for module in ("intrinsics", "intrinsics_pointer", "intrinsics_pool", "intrinsics_winograd",
-                   "microkernel"):
+                   "intrinsics_conv", "microkernel"):
         try:
             found = getattr(importlib.import_module(f"{__package__}.{module}"), name, None)
         except ModuleNotFoundError:
