@@ -181,9 +181,11 @@ def test_convolution_of_half_types_casts_in_the_epilogue():
 
 @pytest.mark.parametrize("options", [dict(padding=1), dict(), dict(padding=1, dilation=2),
                                      dict(padding=1, groups=2)])
-def test_transposed_convolution_of_stride_one(options):
+@pytest.mark.parametrize("direct", [True, False], ids=["direct", "product"])
+def test_transposed_convolution_of_stride_one(options, direct, monkeypatch):
+    monkeypatch.setattr(conv_direct, "suits", lambda *a: direct)
     x, w, b = randn(2, 8, 10, 11), randn(8, 6, 3, 3), randn(6 * options.get("groups", 1))
-    turned = 1      # the weight, as the product wants it
+    turned = 0 if direct else 1     # the weight, as the product wants it
     agrees(lambda: F.leaky_relu(F.conv_transpose2d(x, w, b, **options)) * 2, left=turned)
 
 
