@@ -599,9 +599,11 @@ def test_nothing_is_left_behind():
     assert not any(process.is_alive() for process in processes)
 
 
+# a shell's background jobs, and what they start, ignore the signal until somebody asks for it
 SCRIPT = """
-import os, time, ntorch
+import os, signal, time, ntorch
 from ntorch.utils import data
+signal.signal(signal.SIGINT, signal.default_int_handler)
 class Sleepy(data.Dataset):
     def __len__(self): return 100
     def __getitem__(self, i):
