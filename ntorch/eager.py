@@ -60,6 +60,10 @@ def run_out(entry, arguments, out):
         check_no_partial_overlap(entry.name, outs[0], arguments)
         entry.host(*arguments, out=outs[0])
         return out
+    if entry.out_dtype:
+        place = entry.names.index("dtype")
+        if arguments[place] is None:
+            arguments = (*arguments[:place], outs[0].dtype, *arguments[place + 1:])
     results = entry.host(*arguments)
     results = results if isinstance(results, tuple) else (results,)
     if len(results) != len(outs):

@@ -299,3 +299,16 @@ def test_empty_and_zero_dim():
     assert ntorch.empty(0, 3).cumsum(0).shape == (0, 3)
     assert ntorch.empty(2, 3, device="meta").sort().values.shape == (2, 3)
     assert ntorch.empty(2, 3, device="meta").topk(2).indices.shape == (2, 2)
+
+
+@pytest.mark.parametrize("name", ["sum", "prod", "cumsum", "cumprod"])
+def test_sums_are_computed_in_the_type_of_out(name):
+    values = np.array([[1.7, 2.6], [3.5, -1.2]], np.float32)
+    call, wanted = getattr(ntorch, name), getattr(np, name)
+    for dtype in ("int32", "int64", "float64", "float32"):
+        out = ntorch.zeros(0, dtype=getattr(ntorch, dtype))
+        assert call(ntorch.from_numpy(values), 0, out=out) is out
+        np.testing.assert_array_equal(out.numpy(), wanted(values.astype(dtype), 0, dtype=dtype))
+    if name.startswith("cum"):
+        with pytest.raises(NotImplementedError, match="Bool"):
+            call(ntorch.from_numpy(values), 0, dtype=ntorch.bool)

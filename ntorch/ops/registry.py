@@ -39,7 +39,8 @@ class Entry:
 
     def __init__(self, signature, host=None, *, inplace=False, method=True, namespace=None,
                  out=False, varargs=False, differentiable=True, composite=False, view=False,
-                 inplace_only=False, exact_out=False, quiet=False, aliases=(), fuse=None):
+                 inplace_only=False, exact_out=False, out_dtype=False, quiet=False, aliases=(),
+                 fuse=None):
         self.signature = signature
         self.name = signature.partition("(")[0]
         if host is not None:
@@ -53,6 +54,7 @@ class Entry:
         self.differentiable = differentiable
         # out must have the result's dtype, and unless this is "dtype" share no memory with inputs
         self.exact_out = exact_out
+        self.out_dtype = out_dtype      # computes in the dtype of ``out`` where none is asked for
         self.quiet = quiet              # host records nothing, whatever the gradient mode is
         self.aliases = aliases
         self.fuse = fuse if composite else False    # None: ``may_fuse`` has not been asked yet

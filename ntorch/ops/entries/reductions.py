@@ -39,7 +39,7 @@ def to_bool(promoted):
 
 
 @reduction("sum(Tensor self, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None, "
-           "Tensor? out=None) -> Tensor", dtype=integers_to_int64)
+           "Tensor? out=None) -> Tensor", dtype=integers_to_int64, out_dtype=True)
 class sum_:
     """Sum of the elements over ``dim`` (all if None). Integers are summed in int64."""
     identity = 0
@@ -115,6 +115,7 @@ def _prod_gradient(grad, self, dim, keepdim):
 @overloaded("prod", out=True)
 def prod(input, dim=None, keepdim=False, *, dtype=None, out=None):
     """Product of all elements, or over one dimension ``dim``."""
+    dtype = out.dtype if dtype is None and out is not None else dtype
     result = ops._prod(input, dim, keepdim, dtype=dtype)
     return result if out is None else _into(out, result)
 

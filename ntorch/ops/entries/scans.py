@@ -12,7 +12,9 @@ from .reductions import return_type
 _STATE = {dtypes.float32: dtypes.float64}     # running values are kept wider than the elements
 
 
-def _scan_dtype(self, dtype):
+def _scan_dtype(op, self, dtype):
+    if dtype is dtypes.bool_:
+        raise NotImplementedError(f"\"{op}_out_cpu\" not implemented for 'Bool'")
     if dtype is not None:
         return dtype
     return dtypes.int64 if self.dtype.category < dtypes.FLOAT else self.dtype
@@ -21,7 +23,7 @@ def _scan_dtype(self, dtype):
 def _scan(op, kernel, self, dim, dtype):
     """Run a scan whose running value has the elements' kind."""
     d = wrap_dim(dim, len(self._shape), op)
-    result = _scan_dtype(self, dtype)
+    result = _scan_dtype(op, self, dtype)
     source = calculable(contiguous(as_dtype(self, result)))
     out = empty(self._shape, source.dtype, self._storage.device)
     if numel(self):
@@ -34,7 +36,7 @@ def _scan(op, kernel, self, dim, dtype):
 
 
 @structured("cumsum(Tensor self, int dim, *, ScalarType? dtype=None, Tensor? out=None) -> Tensor",
-            inplace=True)
+            inplace=True, out_dtype=True)
 def cumsum(self, dim, dtype):
     """Running sum along ``dim``; integers are summed in int64, float32 in float64."""
     return _scan("cumsum", kernels.cumulative_sum, self, dim, dtype)
@@ -48,7 +50,7 @@ def _(grad, dim):
 
 
 @structured("cumprod(Tensor self, int dim, *, ScalarType? dtype=None, Tensor? out=None) -> Tensor",
-            inplace=True)
+            inplace=True, out_dtype=True)
 def cumprod(self, dim, dtype):
     """Running product along ``dim``; integers are multiplied in int64, float32 in float64."""
     return _scan("cumprod", kernels.cumulative_product, self, dim, dtype)
