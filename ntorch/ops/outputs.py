@@ -2,6 +2,7 @@
 import warnings
 
 from ..runtime import dtypes
+from ..runtime.device import CPU
 from . import base
 from .base import TensorBase
 from .dtype_rules import _scalar_name
@@ -90,6 +91,29 @@ def _really_overlaps(a, b):
         step = min((s for s in a._strides if s), default=1)
         return (a._address - b._address) // a.dtype.itemsize % step == 0
     return True
+
+
+def write_key(arguments, out):
+    """What the checks of an in-place or ``out=`` call, and its plan, depend on; None where it
+    depends on more: on where in one storage the operands lie, or on a device."""
+    storage = out._storage
+    if storage.device is not CPU:
+        return None
+    key = [out.dtype, out._shape, out._strides]
+    for a in arguments:
+        if not isinstance(a, TensorBase):
+            key.append(type(a))
+            continue
+        if a._storage is not storage:
+            if a._storage.device is not CPU:
+                return None
+            key += (a.dtype, a._shape, a._strides)
+        elif a is out or (a._address == out._address and a._strides == out._strides
+                          and a._shape == out._shape):
+            key += ("out", a.dtype)
+        else:
+            return None
+    return tuple(key)
 
 
 def copy_into(op, result, out):

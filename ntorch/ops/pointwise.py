@@ -22,6 +22,7 @@ from .base import (
 from .dtype_rules import result_type, same
 from .loops import Signature
 from .loops import kernel as loop_kernel
+from .outputs import write_key
 from .registry import Entry, ops, register, type_error
 
 GRAIN = 32768       # elements in one task: about 10 us of a cheap expression
@@ -164,7 +165,7 @@ class PointwiseEntry(Entry):
             if outs[0]._storage.device is not META:
                 self._run_into(plan, arguments, outs)
             return out
-        key = _write_key(arguments, outs[0])
+        key = write_key(arguments, outs[0])
         plan = self.write_plans.get(key)
         if plan is None:
             plan = self._plan(arguments, outs)
@@ -185,7 +186,7 @@ class PointwiseEntry(Entry):
     def write(self, arguments, out):
         """Run a call that writes ``out`` if one like it has passed all checks before; whether it
         has."""
-        key = _write_key(arguments, out)
+        key = write_key(arguments, out)
         plan = self.write_plans.get(key) if key is not None else None
         if plan is None or recording.active and recording.current() is not None:
             return False
@@ -281,29 +282,6 @@ class PointwiseEntry(Entry):
         plan.convert = _converter(converters)
         n_scalars = sum(2 if k == "z" else 1 for k in kinds)
         plan.pack = launch.packer(len(operands) + n_scalars + len(extra))
-
-
-def _write_key(arguments, out):
-    """What the checks of an in-place or ``out=`` call, and its plan, depend on; None where it
-    depends on more: on where in one storage the operands lie, or on a device."""
-    storage = out._storage
-    if storage.device is not CPU:
-        return None
-    key = [out.dtype, out._shape, out._strides]
-    for a in arguments:
-        if not isinstance(a, TensorBase):
-            key.append(type(a))
-            continue
-        if a._storage is not storage:
-            if a._storage.device is not CPU:
-                return None
-            key += (a.dtype, a._shape, a._strides)
-        elif a is out or (a._address == out._address and a._strides == out._strides
-                          and a._shape == out._shape):
-            key += ("out", a.dtype)
-        else:
-            return None
-    return tuple(key)
 
 
 def _layout(inner_stride, is_output, single):
