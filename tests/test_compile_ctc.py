@@ -28,9 +28,12 @@ def case(seed, joined=False, scale=1.0, total=None, **sizes):
     return x, ntorch.tensor(targets), ntorch.tensor(inputs), ntorch.tensor(lengths)
 
 
-def check(step, compiled, *arguments):
-    for found, wanted in zip(compiled(*arguments), step(*arguments), strict=True):
-        np.testing.assert_array_equal(found.detach().numpy(), wanted.detach().numpy())
+def check(step, compiled, *arguments, ulp=0):
+    """Loss within ``ulp`` of eager's, the gradient bit by bit."""
+    (loss, grad), (wanted, wanted_grad) = compiled(*arguments), step(*arguments)
+    loss, wanted = loss.detach().numpy(), wanted.detach().numpy()
+    np.testing.assert_allclose(loss, wanted, rtol=ulp * np.finfo(wanted.dtype).eps, atol=0)
+    np.testing.assert_array_equal(grad.numpy(), wanted_grad.numpy())
 
 
 @pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
@@ -38,7 +41,8 @@ def test_one_program_serves_all_lengths(reduction):
     step = step_of(reduction=reduction)
     compiled = ntorch.compile(step, fullgraph=True)
     for seed in range(5):
-        check(step, compiled, *case(seed))
+        # fused with its neighbours a sum has another order, which the processor's width decides
+        check(step, compiled, *case(seed), ulp=0 if reduction == "none" else 4)
     assert len(compiled.programs()) == 1
 
 
