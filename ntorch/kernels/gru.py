@@ -9,6 +9,7 @@ from .math import sigmoid, tanh
 from .rnn import (
     active_rows,
     add_row,
+    begin_rows,
     copy_row,
     multiply,
     previous_rows,
@@ -30,12 +31,13 @@ def advance(gates, first, last, inner, old, new):
         new[j] = n[j] + z[j] * (old[j] - n[j])
 
 
-def gru_forward(calls, gates, bias, offsets, sizes, hidden, out, inner, block, reverse, begin, end):
+def gru_forward(calls, gates, bias, inner_bias, offsets, sizes, hidden, out, inner, inside, block,
+                reverse, begin, end):
     """The layer over a whole sequence.
 
-    ``gates`` holds the input's part and becomes the activated gates; ``inner`` keeps
-    ``h W_hn^T + b_hn``; ``hidden`` holds h0 and becomes hn; ``bias`` is b_hn.
-    Products: hidden x W_hh^T of r and z into gates, of n into inner.
+    ``gates`` gets the input's part and becomes the activated gates; ``inner`` keeps
+    ``h W_hn^T + b_hn``; ``hidden`` holds h0 and becomes hn; ``inner_bias`` is b_hn.
+    Products 1, 2: hidden x W_hh^T of r and z into gates, of n into inner.
     """
     size, steps = hidden.shape[1], sizes.shape[0]
     for item in range(begin, end):
@@ -44,10 +46,12 @@ def gru_forward(calls, gates, bias, offsets, sizes, hidden, out, inner, block, r
             step = steps - 1 - count_of if reverse != 0 else count_of
             count = active_rows(sizes, step, first, block)
             at = offsets[step] + first
+            if inside != 0:
+                begin_rows(calls[item], bias, gates, at, count)
             for r in range(count):
-                copy_row(bias, inner[at + r])
-            multiply(calls[item], 0, first, at, count, 1)
+                copy_row(inner_bias, inner[at + r])
             multiply(calls[item], 1, first, at, count, 1)
+            multiply(calls[item], 2, first, at, count, 1)
             for r in range(count):
                 advance(gates[at + r], 0, size, inner[at + r], hidden[first + r], out[at + r])
                 copy_row(out[at + r], hidden[first + r])

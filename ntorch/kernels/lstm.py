@@ -9,6 +9,7 @@ from .math import sigmoid, tanh
 from .rnn import (
     active_rows,
     add_row,
+    begin_rows,
     copy_row,
     multiply,
     previous_rows,
@@ -34,13 +35,13 @@ def advance(gates, first, last, cell, full):
         full[j] = o[j] * tanh(cell[j])
 
 
-def lstm_forward(calls, gates, offsets, sizes, hidden, cell, out, cells, full, project, block,
-                 reverse, begin, end):
+def lstm_forward(calls, gates, bias, offsets, sizes, hidden, cell, out, cells, full, project,
+                 inside, block, reverse, begin, end):
     """The layer over a whole sequence.
 
-    ``gates`` holds the input's part and becomes the activated gates; ``hidden`` and ``cell``
+    ``gates`` gets the input's part and becomes the activated gates; ``hidden`` and ``cell``
     hold the initial states and become the final ones; ``cells`` and ``full`` keep c' and, if
-    ``project``, o tanh(c'). Products: hidden x W_hh^T into gates, full x W_hr^T into out.
+    ``project``, o tanh(c'). Products 1, 2: hidden x W_hh^T into gates, full x W_hr^T into out.
     """
     size, steps = cell.shape[1], sizes.shape[0]
     for item in range(begin, end):
@@ -49,7 +50,9 @@ def lstm_forward(calls, gates, offsets, sizes, hidden, cell, out, cells, full, p
             step = steps - 1 - count_of if reverse != 0 else count_of
             count = active_rows(sizes, step, first, block)
             at = offsets[step] + first
-            multiply(calls[item], 0, first, at, count, 1)
+            if inside != 0:
+                begin_rows(calls[item], bias, gates, at, count)
+            multiply(calls[item], 1, first, at, count, 1)
             for r in range(count):
                 if project != 0:
                     advance(gates[at + r], 0, size, cell[first + r], full[at + r])
@@ -57,7 +60,7 @@ def lstm_forward(calls, gates, offsets, sizes, hidden, cell, out, cells, full, p
                     advance(gates[at + r], 0, size, cell[first + r], out[at + r])
                 copy_row(cell[first + r], cells[at + r])
             if project != 0:
-                multiply(calls[item], 1, at, at, count, 0)
+                multiply(calls[item], 2, at, at, count, 0)
             for r in range(count):
                 copy_row(out[at + r], hidden[first + r])
 

@@ -5,10 +5,13 @@ not depend on each other. Rows of all steps lie one after the other: step t has 
 rows from ``offsets[t]`` on, the longest sequence first, so packed and padded input are one case. A
 sequence's state waits in ``hidden`` (B, H) while it has not begun or is over.
 
-The product with the inputs is done before, for all steps; here each step adds ``hidden @ W_hh^T``
-to it. That product is a kernel of its own, compiled once for all cells and called by address:
-``calls[item]`` is the table that describes the products of one block of rows. Weights are packed in
-panels of ``width`` columns: (k, j) is at ``((j // width) * depth + k) * width + j % width``.
+The product with the inputs is either done before, for all steps, by all threads, or (``inside``)
+by each step just before its rows are needed: then they are still in the nearest cache, and a
+layer's largest array goes through memory once. The bits are the same. Each step adds
+``hidden @ W_hh^T``. A product is a kernel of its own, compiled once for all cells and called by
+address: ``calls[item]`` is the table that describes the products of one block of rows, that with
+the inputs first. Weights are packed in panels of ``width`` columns: (k, j) is at
+``((j // width) * depth + k) * width + j % width``.
 """
 import functools
 
@@ -18,6 +21,7 @@ from .math import tanh
 # A call of the product: its address, then its table (a, panels, columns, c, row, at, accumulate).
 CALL_SLOTS = 13
 ROW, AT, ACCUMULATE = 10, 11, 12
+INPUT = 0               # the product with the inputs, in forward kernels
 
 
 def pack_transposed(weight, panels, width, first, count):
@@ -120,6 +124,13 @@ def multiply(call, product, row, at, count, accumulate):
     call_kernel(call, base, base + 1, 0, count)
 
 
+def begin_rows(call, bias, values, at, count):
+    """``values[at:at + count] = bias + input[at:at + count] @ W_ih^T``."""
+    for r in range(count):
+        copy_row(bias, values[at + r])
+    multiply(call, INPUT, at, at, count, 1)
+
+
 def active_rows(sizes, step, first, block):
     """How many rows of the block that starts at row ``first`` take part in a step."""
     return max(0, min(block, sizes[step] - first))
@@ -176,11 +187,12 @@ def tanh_row(row):
         row[j] = tanh(row[j])
 
 
-def rnn_forward(calls, out, offsets, sizes, hidden, relu, block, reverse, begin, end):
+def rnn_forward(calls, out, bias, offsets, sizes, hidden, relu, inside, block, reverse, begin,
+                end):
     """The plain cell over a sequence: ``h' = f(x W_ih^T + b + h W_hh^T)``, f tanh or relu.
 
-    ``out`` holds the input's part and becomes the output; ``hidden`` holds h0 and becomes hn.
-    Product 0: hidden x W_hh^T into out.
+    ``out`` gets the input's part and becomes the output; ``hidden`` holds h0 and becomes hn.
+    Product 1: hidden x W_hh^T into out.
     """
     steps = sizes.shape[0]
     for item in range(begin, end):
@@ -189,7 +201,9 @@ def rnn_forward(calls, out, offsets, sizes, hidden, relu, block, reverse, begin,
             step = steps - 1 - count_of if reverse != 0 else count_of
             count = active_rows(sizes, step, first, block)
             at = offsets[step] + first
-            multiply(calls[item], 0, first, at, count, 1)
+            if inside != 0:
+                begin_rows(calls[item], bias, out, at, count)
+            multiply(calls[item], 1, first, at, count, 1)
             for r in range(count):
                 if relu != 0:
                     relu_row(out[at + r])

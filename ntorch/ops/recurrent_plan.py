@@ -12,6 +12,7 @@ from .registry import ops
 from .structured import contiguous, run
 
 _TASK = 1 << 20         # multiplications worth one task: some ten microseconds
+_PACKING = 1 << 14      # packed elements worth one
 _MAX_ROWS = 16
 FEW = 4                 # below this many rows the register tile starves
 _WORTH_PACKING = 20     # rows of all steps from which on packed weights are faster
@@ -66,8 +67,12 @@ def register_tile(batch, itemsize):
 
 
 def _tall():
-    """Rows of a tile two vectors wide: as many as the registers hold."""
-    return 12 if cpu.vector_bits() >= 512 else 6
+    """Rows of a tile two vectors wide.
+
+    The registers would hold 12 of 512 bits, but the rows of states lie apart, each needs an
+    address, and there are 16 registers for those: 12 rows run at two thirds of the speed of 8.
+    """
+    return 8 if cpu.vector_bits() >= 512 else 6
 
 
 @functools.lru_cache(maxsize=1024)
@@ -107,6 +112,7 @@ class Launch:
         self.items = -(-batch // self.block)
         self.tile = register_tile(batch, like.dtype.itemsize)
         self.products = []
+        self.inside = False
 
     def new(self, *shape):
         """An uninitialised tensor of the layer's type."""
@@ -121,8 +127,29 @@ class Launch:
         panels = self.new(count * width * depth)
         run(kernels.pack_panels(lanes),
             [("C", contiguous(weight)), ("C", panels), ("i", width), ("i", transposed)],
-            n=count, grain=max(1, (1 << 16) // max(1, width * depth)))
+            n=count, grain=max(1, _PACKING // max(1, width * depth)))
         self.products.append((left, panels, columns, target))
+
+    def project(self, input, w_ih, b_ih, b_hh):
+        """Product 0, with ``input``: its result, and the bias that is part of it.
+
+        Each step computes its rows itself (``inside``) where there are tasks for all threads;
+        else it is done here.
+        """
+        columns = w_ih._shape[0]
+        bias = b_ih if b_hh is None else b_hh if b_ih is None else ops.add(b_ih, b_hh)
+        bias = ops.zero_(self.new(columns)) if bias is None else contiguous(bias)
+        target = self.new(self.rows, columns)
+        self.product(input, w_ih, True, columns, target)
+        self.inside = self.items >= pool.get_num_threads()
+        if not self.inside:
+            ops.copy_(target, ops.expand(bias, target._shape))
+            left, panels, *_ = self.products[0]
+            run(kernels.product_kernel(*self.tile),
+                [("C", left), ("C", panels), ("i", columns), ("C", target), ("i", 0), ("i", 0),
+                 ("i", 1)], n=self.rows,
+                grain=max(64, _TASK // max(1, columns * input._shape[1])))
+        return target, bias
 
     def _calls(self):
         """One row per task: for each product the kernel's address and its table."""
@@ -178,7 +205,7 @@ class Launch:
         return [("C", table) for table in _step_tables(self.sizes)]
 
     def run(self, kernel, before, after):
-        """Run ``kernel(calls, *before, offsets, sizes, *after, block, reverse)``."""
+        """Run ``kernel(calls, *before, offsets, sizes, *after, [inside,] block, reverse)``."""
         if self.device is META or not self.rows:
             return
         work = sum(p[0]._shape[1] * p[2] for p in self.products) * self.rows // self.items

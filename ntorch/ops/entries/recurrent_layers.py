@@ -28,12 +28,6 @@ def _check(op, gates, input, h0, w_ih, w_hh, b_ih, b_hh, size, sizes):
     check_sizes(op, sizes, input._shape[0], h0._shape[0])
 
 
-def _project(input, w_ih, b_ih, b_hh):
-    """``input @ w_ih^T + b_ih + b_hh``, for all steps at once, in memory of its own."""
-    bias = b_ih if b_hh is None else b_hh if b_ih is None else ops.add(b_ih, b_hh)
-    return contiguous(ops.linear(input, w_ih, bias))
-
-
 def _rows(tensor):
     """(..., features) as (rows, features), differentiably."""
     return ops.reshape(tensor, (-1, tensor._shape[-1])) if len(tensor._shape) != 2 else tensor
@@ -66,9 +60,10 @@ def _rnn_layer(input, h0, w_ih, w_hh, b_ih, b_hh, sizes, reverse, relu):
         launch.run_few(rnn.relu_units if relu else rnn.tanh_units, 1, 1, input,
                        (w_ih, w_hh, b_ih, b_hh), out, h0, hidden, hidden, hidden, out, out)
         return shaped_like(out, shape), shaped_like(hidden, state)
-    out, hidden = _project(input, w_ih, b_ih, b_hh), copy_of(h0)
+    (out, bias), hidden = launch.project(input, w_ih, b_ih, b_hh), copy_of(h0)
     launch.product(hidden, w_hh, True, size, out)
-    launch.run(rnn.rnn_forward, [("C", out)], [("C", hidden), ("i", relu)])
+    launch.run(rnn.rnn_forward, [("C", out), ("C", bias)],
+               [("C", hidden), ("i", relu), ("i", launch.inside)])
     return shaped_like(out, shape), shaped_like(hidden, state)
 
 
@@ -126,12 +121,14 @@ def _lstm_layer(input, h0, c0, w_ih, w_hh, b_ih, b_hh, w_hr, sizes, reverse):
                        c0, cell, out, cells)
         return (shaped_like(out, shape), shaped_like(hidden, state), shaped_like(cell, state),
                 gates, cells, full)
-    gates, hidden, cell = _project(input, w_ih, b_ih, b_hh), copy_of(h0), copy_of(c0)
+    gates, bias = launch.project(input, w_ih, b_ih, b_hh)
+    hidden, cell = copy_of(h0), copy_of(c0)
     launch.product(hidden, w_hh, True, 4 * size, gates)
     if projects:
         launch.product(full, w_hr, True, out_size, out)
-    launch.run(lstm.lstm_forward, [("C", gates)],
-               [("C", hidden), ("C", cell), ("C", out), ("C", cells), ("C", full), ("i", projects)])
+    launch.run(lstm.lstm_forward, [("C", gates), ("C", bias)],
+               [("C", hidden), ("C", cell), ("C", out), ("C", cells), ("C", full), ("i", projects),
+                ("i", launch.inside)])
     return (shaped_like(out, shape), shaped_like(hidden, state), shaped_like(cell, state), gates,
             cells, full)
 
@@ -197,12 +194,12 @@ def _gru_layer(input, h0, w_ih, w_hh, b_ih, b_hh, sizes, reverse):
                        hidden, hidden, out, inner)
         return shaped_like(out, shape), shaped_like(hidden, state), gates, inner
     # b_hn stands inside the product with r: only the biases of r and z can be added beforehand
-    outer, bias = _split_bias(b_hh, size, input)
-    gates, hidden = _project(input, w_ih, b_ih, outer), copy_of(h0)
+    outer, inner_bias = _split_bias(b_hh, size, input)
+    (gates, bias), hidden = launch.project(input, w_ih, b_ih, outer), copy_of(h0)
     launch.product(hidden, ops.slice(w_hh, 0, 0, 2 * size), True, 2 * size, gates)
     launch.product(hidden, ops.slice(w_hh, 0, 2 * size, 3 * size), True, size, inner)
-    launch.run(gru.gru_forward, [("C", gates), ("C", bias)],
-               [("C", hidden), ("C", out), ("C", inner)])
+    launch.run(gru.gru_forward, [("C", gates), ("C", bias), ("C", inner_bias)],
+               [("C", hidden), ("C", out), ("C", inner), ("i", launch.inside)])
     return shaped_like(out, shape), shaped_like(hidden, state), gates, inner
 
 
