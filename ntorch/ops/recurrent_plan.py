@@ -2,25 +2,22 @@
 import functools
 import itertools
 
-from ..kernels import recurrent_few
 from ..kernels import rnn as kernels
-from ..runtime import build, cpu, dtypes, launch, pool
+from ..runtime import build, cpu, pool
 from ..runtime.device import META
-from .base import contiguous_strides, empty, make, product, slot_of, zero_bytes
+from .base import contiguous_strides, empty, make, product
 from .host_tables import int_table
 from .registry import ops
 from .structured import contiguous, run
 
-_TASK = 1 << 20         # multiplications worth one task: some ten microseconds
+TASK = 1 << 20         # multiplications worth one task: some ten microseconds
 _PACKING = 1 << 14      # packed elements worth one
 _MAX_ROWS = 16
 FEW = 4                 # below this many rows the register tile starves
-_WORTH_PACKING = 20     # rows of all steps from which on packed weights are faster
-_LEAST_UNITS = 64       # hidden units worth a part of a step: the threads meet after each step
 
 
 @functools.lru_cache(maxsize=64)
-def _step_tables(sizes):
+def step_tables(sizes):
     """Tables of the first row of each step and of the number of rows."""
     offsets = list(itertools.accumulate(sizes, initial=0))[:-1]
     return int_table(offsets), int_table(sizes)
@@ -63,42 +60,16 @@ def register_tile(batch, itemsize):
     lanes = bits // (8 * itemsize)
     if batch < FEW:
         return 1, 8, lanes
-    return _tall(), 2, lanes
+    return tall(), 2, lanes
 
 
-def _tall():
+def tall():
     """Rows of a tile two vectors wide.
 
     The registers would hold 12 of 512 bits, but the rows of states lie apart, each needs an
     address, and there are 16 registers for those: 12 rows run at two thirds of the speed of 8.
     """
     return 8 if cpu.vector_bits() >= 512 else 6
-
-
-@functools.lru_cache(maxsize=1024)
-def _few_plan(cell, gates, shared, dtype, wide, depth, entering, rows, steps, threads):
-    """Units in a part, integers of flags, elements of packed weights, and the kernel."""
-    lanes, size, code = cpu.vector_bits() // (8 * dtype.itemsize), wide // gates, dtype.code
-    units, columns = recurrent_few.panel_shape(gates, lanes)
-    # parts do not change the result by a bit, so there may be as many as threads
-    parts = min(threads, -(-size // _LEAST_UNITS))
-    if wide * (depth + entering) * rows < _TASK:
-        parts = 1
-    part = -(-size // (parts * units)) * units
-    parts = -(-size // part)
-    # a multiple of eight integers: packed weights begin with a cache line
-    words = -(-parts * (recurrent_few.LINE + steps) // 8) * 8
-    packed = rows >= _WORTH_PACKING
-    elements = 0
-    if packed:
-        elements = -(-size // units) * columns * depth + parts * 2 * lanes * entering
-    flat, table = f"{code}:1C", f"{code}:2C"
-    kinds = ("i8:1C", flat, table, table, table, flat, flat, table, "i8:1C", "i8:1C",
-             *[table] * 6, "i", "i")
-    kernel = build.kernel(
-        recurrent_few.few_kernel(cell, gates, shared, packed, _tall(), lanes), kinds, T=code,
-        reassoc=not packed)
-    return part, words, elements, kernel
 
 
 class Launch:
@@ -148,7 +119,7 @@ class Launch:
             run(kernels.product_kernel(*self.tile),
                 [("C", left), ("C", panels), ("i", columns), ("C", target), ("i", 0), ("i", 0),
                  ("i", 1)], n=self.rows,
-                grain=max(64, _TASK // max(1, columns * input._shape[1])))
+                grain=max(64, TASK // max(1, columns * input._shape[1])))
         return target, bias
 
     def _calls(self):
@@ -163,46 +134,9 @@ class Launch:
                     columns, target._address, *target._shape, 0, 0, 0]
         return int_table([row] * self.items, self.items, len(row))
 
-    @property
-    def few(self):
-        """Whether there are too few rows to share out: then threads share the hidden units."""
-        return self.batch < FEW
-
-    def final(self, initial):
-        """Where ``run_few`` puts the final states; a copy of the initial ones if no row runs."""
-        return self.new(*initial._shape) if self.rows else copy_of(initial)
-
-    def run_few(self, cell, gates, shared, input, weights, values, h0, hidden, memory0, memory,
-                out, kept):
-        """Run a cell over the sequence; see ``kernels.recurrent_few.few_kernel``.
-
-        ``weights``: w_ih, w_hh, b_ih, b_hh, the biases perhaps None. All else is contiguous.
-        """
-        if self.device is META or not self.rows:
-            return
-        w_ih, w_hh, b_ih, b_hh = [None if w is None else contiguous(w) for w in weights]
-        if b_ih is None or b_hh is None:
-            zeros = ops.zero_(self.new(w_hh._shape[0]))
-            b_ih = zeros if b_ih is None else b_ih
-            b_hh = zeros if b_hh is None else b_hh
-        (wide, depth), entering, steps = w_hh._shape, w_ih._shape[1], len(self.sizes)
-        part, words, elements, kernel = _few_plan(cell, gates, shared, self.dtype, wide, depth,
-                                                  entering, self.rows, steps,
-                                                  pool.get_num_threads())
-        scratch = empty((8 * words + self.dtype.itemsize * elements,), dtypes.uint8)
-        address = scratch._address
-        zero_bytes(address, 8 * words)
-        slots = [address, words, address + 8 * words, elements]
-        for tensor in (input, w_ih, w_hh, b_ih, b_hh, values, *_step_tables(self.sizes), h0, hidden,
-                       memory0, memory, out, kept):
-            slots.append(slot_of(tensor))
-            slots.extend(tensor._shape)
-        slots += part, self.reverse
-        launch.run(kernel, slots, -(-wide // (gates * part)), 1)
-
     def _steps(self):
         """The first row of each step, and how many there are."""
-        return [("C", table) for table in _step_tables(self.sizes)]
+        return [("C", table) for table in step_tables(self.sizes)]
 
     def run(self, kernel, before, after):
         """Run ``kernel(calls, *before, offsets, sizes, *after, [inside,] block, reverse)``."""
@@ -211,7 +145,7 @@ class Launch:
         work = sum(p[0]._shape[1] * p[2] for p in self.products) * self.rows // self.items
         run(kernel, [("C", self._calls()), *before, *self._steps(), *after, ("i", self.block),
                      ("i", self.reverse)],
-            n=self.items, grain=1 if work > _TASK else self.items)
+            n=self.items, grain=1 if work > TASK else self.items)
 
 
 @functools.lru_cache(maxsize=256)
@@ -239,19 +173,25 @@ def check_sizes(op, sizes, rows, batch):
 
 
 def check_weights(op, gates, input, hidden, w_ih, w_hh, b_ih, b_hh, size):
-    """RuntimeError unless the weights fit ``gates`` gates of ``size`` units and the states."""
-    wanted = {"weight_ih": (w_ih, (gates * size, input._shape[-1])),
-              "weight_hh": (w_hh, (gates * size, hidden._shape[-1])),
+    """RuntimeError unless shapes of weights fit ``gates`` gates of ``size`` units.
+
+    ``input`` and ``hidden`` are numbers of features; biases may be None.
+    """
+    wanted = {"weight_ih": (w_ih, (gates * size, input)),
+              "weight_hh": (w_hh, (gates * size, hidden)),
               "bias_ih": (b_ih, (gates * size,)), "bias_hh": (b_hh, (gates * size,))}
-    for name, (tensor, shape) in wanted.items():
-        if tensor is not None and tuple(tensor._shape) != shape:
+    for name, (found, shape) in wanted.items():
+        if found is not None and tuple(found) != shape:
             raise RuntimeError(f"{op}: expected {name} of shape {list(shape)} for an input of "
-                               f"{input._shape[-1]} features and {size} hidden units, got "
-                               f"{list(tensor._shape)}")
-    for tensor in (hidden, w_ih, w_hh, b_ih, b_hh):
-        if tensor is not None and tensor.dtype is not input.dtype:
-            raise RuntimeError(f"{op}: expected states and weights of the input's type "
-                               f"{input.dtype}, got {tensor.dtype}")
+                               f"{input} features and {size} hidden units, got {list(found)}")
+
+
+def check_types(op, input, *tensors):
+    """RuntimeError unless states and weights have the type ``input``; they may be None."""
+    for tensor in tensors:
+        if tensor is not None and tensor.dtype is not input:
+            raise RuntimeError(f"{op}: expected states and weights of the input's type {input}, "
+                               f"got {tensor.dtype}")
 
 
 def zeros_if_none(grad, like):

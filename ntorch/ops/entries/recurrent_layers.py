@@ -10,9 +10,11 @@ that is taken as it is.
 from ...kernels import gru, lstm, rnn
 from .. import recurrent_steps as steps
 from ..base import make
+from ..recurrent_few import Cell, is_few
 from ..recurrent_plan import (
     Launch,
     check_sizes,
+    check_types,
     check_weights,
     copy_of,
     rows_of,
@@ -22,9 +24,21 @@ from ..recurrent_plan import (
 from ..registry import ops
 from ..structured import contiguous, empty, structured
 
+_FEW_RNN = {False: Cell("rnn", rnn.tanh_units, 1, 1, False),
+            True: Cell("rnn", rnn.relu_units, 1, 1, False)}
+_FEW_LSTM = Cell("lstm", lstm.units_of_lstm, 4, 4, True)
+_FEW_GRU = Cell("gru", gru.units_of_gru, 3, 2, True)
+
+
+def _no_rows(like):
+    """Rows of the width of ``like``, of which there are none, over its memory: it costs nothing."""
+    return make(like._storage, like.dtype, (0, like._shape[1]), (like._shape[1], 1), 0)
+
 
 def _check(op, gates, input, h0, w_ih, w_hh, b_ih, b_hh, size, sizes):
-    check_weights(op, gates, input, h0, w_ih, w_hh, b_ih, b_hh, size)
+    check_weights(op, gates, input._shape[1], h0._shape[1], w_ih._shape, w_hh._shape,
+                  *[None if b is None else b._shape for b in (b_ih, b_hh)], size)
+    check_types(op, input.dtype, h0, w_ih, w_hh, b_ih, b_hh)
     check_sizes(op, sizes, input._shape[0], h0._shape[0])
 
 
@@ -51,15 +65,12 @@ def _weight_gradients(gates, input, previous, w_ih, needs, hidden_gates=None):
             "Tensor? b_hh, Sizes sizes, bool reverse, bool relu) -> (Tensor, Tensor)", method=False)
 def _rnn_layer(input, h0, w_ih, w_hh, b_ih, b_hh, sizes, reverse, relu):
     """Output (rows, H) and final state (B, H) of ``h' = f(x W_ih^T + h W_hh^T + b)``."""
+    if is_few(h0):
+        return _FEW_RNN[relu].run(input, h0, None, w_ih, w_hh, b_ih, b_hh, sizes, reverse)[:2]
     (batch, size), state, h0 = h0._shape[-2:], h0, rows_of(contiguous(h0))
     shape, input = input, rows_of(contiguous(input))
     _check("rnn", 1, input, h0, w_ih, w_hh, b_ih, b_hh, size, sizes)
     launch = Launch(input, sizes, batch, reverse)
-    if launch.few:
-        out, hidden = launch.new(launch.rows, size), launch.final(h0)
-        launch.run_few(rnn.relu_units if relu else rnn.tanh_units, 1, 1, input,
-                       (w_ih, w_hh, b_ih, b_hh), out, h0, hidden, hidden, hidden, out, out)
-        return shaped_like(out, shape), shaped_like(hidden, state)
     (out, bias), hidden = launch.project(input, w_ih, b_ih, b_hh), copy_of(h0)
     launch.product(hidden, w_hh, True, size, out)
     launch.run(rnn.rnn_forward, [("C", out), ("C", bias)],
@@ -102,25 +113,22 @@ def _(grad0, grad1, input, h0, w_ih, w_hh, b_ih, b_hh, sizes, reverse, relu, res
             "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)", method=False)
 def _lstm_layer(input, h0, c0, w_ih, w_hh, b_ih, b_hh, w_hr, sizes, reverse):
     """Output, final h and c; then what the gradient needs: gates, cells, unprojected outputs."""
+    check_types("lstm", input.dtype, h0, c0)
+    if h0._shape[-2] != c0._shape[-2]:
+        raise RuntimeError(f"lstm: expected a cell state for a batch of {h0._shape[-2]}, got "
+                           f"{c0._shape[-2]}")
+    projects = w_hr is not None
+    if not projects and is_few(h0):
+        out, hidden, cell, gates, cells = _FEW_LSTM.run(input, h0, c0, w_ih, w_hh, b_ih, b_hh,
+                                                        sizes, reverse)
+        return out, hidden, cell, gates, cells, _no_rows(cells)
     state, h0, c0 = h0, rows_of(contiguous(h0)), rows_of(contiguous(c0))
     (batch, size), out_size = c0._shape, h0._shape[1]
     shape, input = input, rows_of(contiguous(input))
     _check("lstm", 4, input, h0, w_ih, w_hh, b_ih, b_hh, size, sizes)
-    if h0._shape[0] != batch or c0.dtype is not input.dtype:
-        raise RuntimeError(f"lstm: expected a cell state of type {input.dtype} for a batch of "
-                           f"{h0._shape[0]}, got {c0.dtype} and {batch}")
-    projects = w_hr is not None
     launch = Launch(input, sizes, batch, reverse)
     out, cells = launch.new(launch.rows, out_size), launch.new(launch.rows, size)
-    full = (launch.new(launch.rows, size) if projects      # else none: a view costs less
-            else make(cells._storage, cells.dtype, (0, size), (size, 1), 0))
-    if launch.few and not projects:
-        gates = launch.new(launch.rows, 4 * size)
-        hidden, cell = launch.final(h0), launch.final(c0)
-        launch.run_few(lstm.units_of_lstm, 4, 4, input, (w_ih, w_hh, b_ih, b_hh), gates, h0, hidden,
-                       c0, cell, out, cells)
-        return (shaped_like(out, shape), shaped_like(hidden, state), shaped_like(cell, state),
-                gates, cells, full)
+    full = launch.new(launch.rows, size) if projects else _no_rows(cells)
     gates, bias = launch.project(input, w_ih, b_ih, b_hh)
     hidden, cell = copy_of(h0), copy_of(c0)
     launch.product(hidden, w_hh, True, 4 * size, gates)
@@ -183,16 +191,15 @@ def _(grad0, grad1, grad2, input, h0, c0, w_ih, w_hh, b_ih, b_hh, w_hr, sizes, r
             method=False)
 def _gru_layer(input, h0, w_ih, w_hh, b_ih, b_hh, sizes, reverse):
     """Output and final state; then what the gradient needs: gates, and ``h W_hn^T + b_hn``."""
+    if is_few(h0):
+        out, hidden, _, gates, inner = _FEW_GRU.run(input, h0, None, w_ih, w_hh, b_ih, b_hh, sizes,
+                                                    reverse)
+        return out, hidden, gates, inner
     (batch, size), state, h0 = h0._shape[-2:], h0, rows_of(contiguous(h0))
     shape, input = input, rows_of(contiguous(input))
     _check("gru", 3, input, h0, w_ih, w_hh, b_ih, b_hh, size, sizes)
     launch = Launch(input, sizes, batch, reverse)
     out, inner = launch.new(launch.rows, size), launch.new(launch.rows, size)
-    if launch.few:
-        gates, hidden = launch.new(launch.rows, 3 * size), launch.final(h0)
-        launch.run_few(gru.units_of_gru, 3, 2, input, (w_ih, w_hh, b_ih, b_hh), gates, h0, hidden,
-                       hidden, hidden, out, inner)
-        return shaped_like(out, shape), shaped_like(hidden, state), gates, inner
     # b_hn stands inside the product with r: only the biases of r and z can be added beforehand
     outer, inner_bias = _split_bias(b_hh, size, input)
     (gates, bias), hidden = launch.project(input, w_ih, b_ih, outer), copy_of(h0)
