@@ -60,6 +60,8 @@ def _stacked(rows, states, params, layer, per_layer, num_layers, dropout, train,
         out, final = layer(rows.data, states, params[:per_layer], rows.sizes, False)
         return rows.restore(out), *final
     data, finals = rows.data, []
+    if directions == 2:     # else each direction brings the rows in order for itself
+        data = ops.contiguous(data)
     for number in range(num_layers):
         outputs = []
         for direction in range(directions):
