@@ -175,8 +175,9 @@ def test_a_model_that_fails(place):
 def test_signatures():
     assert warming.parse_signature("f32[32,1, 28]") == ("float32", (32, 1, 28))
     assert warming.parse_signature("i64") == ("int64", ())
+    assert warming.parse_signature("f32[N,3]") == ("float32", ("N", 3))
     assert warming.parse_signature("float64[2]") == ("float64", (2,))
-    for bad in ("f33[2]", "f32[2", "f32[a]", "[2]", ""):
+    for bad in ("f33[2]", "f32[2", "f32[2a]", "[2]", ""):
         with pytest.raises(ValueError, match="no signature"):
             warming.parse_signature(bad)
 
@@ -236,6 +237,27 @@ def test_a_copy_that_dies_costs_time_only(fresh, monkeypatch):
         kernels = [build.kernel(f, ("f4:1C", "f4:1C")) for f in _functions(6)]
     parallel.compile_all(kernels)
     assert _sums(kernels) == [float(i + 1) for i in range(6)]
+
+
+def test_the_longest_are_compiled_first(fresh, monkeypatch):
+    from ntorch.runtime.fingerprint import extent
+    monkeypatch.setenv("NTORCH_COMPILE_JOBS", "2")
+    functions = _functions(4)
+
+    def long(x, y, begin, end):
+        for i in range(begin, end):
+            y[i] = x[i] + 1.0
+            y[i] = y[i] * 1.0
+        functions[1](x, y, begin, begin)
+    assert extent(long) > extent(functions[1]) == extent(functions[0])
+    order, real = [], build.compile_to_store
+    monkeypatch.setattr(build, "compile_to_store",
+                        lambda kernel: order.append(kernel.recipe[0]) or real(kernel))
+    with build.later():
+        kernels = [build.kernel(f, ("f4:1C", "f4:1C")) for f in [*functions, long]]
+    build.ready(kernels)
+    assert long not in order[1:]
+    assert _sums(kernels[:4]) == [1.0, 2.0, 3.0, 4.0]
 
 
 def test_kernels_that_wait_are_built_by_their_use(fresh):

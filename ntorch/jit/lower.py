@@ -3,7 +3,7 @@ from ..runtime import build
 from . import codegen, epilogue, fuse, recompute, simplify
 from .explain import log, program_text, source_text
 from .ir import Contract, Launch
-from .program import Program
+from .program import Program, runner_kernel
 from .sums import refine
 
 
@@ -62,10 +62,12 @@ def lower(graph, movable=True):
 
 
 def ready(*graphs):
-    """Build the kernels of graphs that ``lower`` has done, all at once."""
+    """Build the kernels of graphs that ``lower`` has done, and what runs them, all at once."""
     launches = [node for graph in graphs for node in graph.nodes if isinstance(node, Launch)]
     called = [s for node in launches for s in node.slots if type(s) is build.Kernel]
-    build.ready([node.kernel for node in launches] + called)
+    with build.later():
+        runner = runner_kernel()
+    build.ready([node.kernel for node in launches] + called + [runner])
 
 
 def assembled(graph, outputs):

@@ -21,6 +21,13 @@ _FEW = 1 << 16                  # items up to which a whole program runs holding
 _MOST_CHUNKS = 1024
 
 
+def runner_kernel():
+    """The kernel that runs programs."""
+    spinning = not pool.futex_number()
+    return build.kernel(
+        program_native.run_spinning if spinning else program_native.run_sleeping, ("table",))
+
+
 class Program:
     """What ``graph`` does, ready to run.
 
@@ -123,9 +130,7 @@ class Program:
                      len(self.moves) // 3, address(self.steps), len(self.steps) // STEP)
         self.pack_table = launch.packer(12)
         self.pack_bases = launch.packer(self.n_bases)
-        spinning = not pool.futex_number()
-        self.kernel = build.kernel(
-            program_native.run_spinning if spinning else program_native.run_sleeping, ("table",))
+        self.kernel = runner_kernel()
         self.call = (self.kernel.call if not self.parallel and self.items <= _FEW
                      else self.kernel.call_released)
         self.alone = None

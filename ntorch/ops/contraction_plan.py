@@ -185,7 +185,7 @@ def _layout_of(shape, m_blocks, n_blocks, fill_a, fill_b, repeated, lanes):
     starts = [gemm.HEADER + sum(tables[:i]) for i in range(4)]
     header = (batch * m_blocks * n_blocks, m_blocks, n_blocks, m, n, k, m_panels, n_panels,
               reg.rows, reg.width, kc, item, int(a_shared), at_a, stride_a, int(b_shared), at_b,
-              stride_b, at_tile, step, _product(reg, T).address, 0, 0, 0, *starts,
+              stride_b, at_tile, step, 0, 0, 0, 0, *starts,
               fill_a.matrices * fill_a.blocks, fill_a.blocks,
               fill_b.matrices * fill_b.blocks, fill_b.blocks, 0, end)
     return Layout(header, lanes, end, fill_a.bytes, fill_b.bytes, 2 * batch * m * n * k, fences)
@@ -223,10 +223,10 @@ def _itself(kernel):
     return kernel
 
 
-def _words(lay, a, b, epilogue):
+def _words(lay, product, a, b, epilogue):
     """The plan of a layout with its kernels and their parameters; addresses of B and of the scratch
-    memory are still to be put in. While recording, the kernels themselves stand for their addresses
-    (but for the product's): a program that replaces one never has to build it."""
+    memory are still to be put in. While recording, the kernels themselves stand for their
+    addresses: they are built with all others of the program, if it still has them."""
     recorded = recording.active and recording.current() is not None
     address = _itself if recorded else _address
     words = [*lay.header, *_NO_PRODUCT, *_NO_PACK, *a.slots, *_NO_PACK, *b.slots, *_NO_STORE,
@@ -240,6 +240,7 @@ def _words(lay, a, b, epilogue):
     else:
         words[gemm.PACK_B] = address(b.packer)
     words[gemm.STORE] = address(epilogue.kernel)
+    words[gemm.PRODUCT] = address(product)
     return words
 
 
@@ -323,8 +324,10 @@ def contract(m, n, k, a, b, epilogue, *, batch=1, T="f4"):
     if batch * m * n == 0:
         return
     repeated = type(a) is Source and a.repeated, type(b) is Source and b.repeated
-    lay = layout(_shape(m, n, k, a, b, epilogue, batch, T), repeated, pool.get_num_threads())
-    launch_plan(_driver(), _words(lay, a, b, epilogue), lay, epilogue.form)
+    shape = _shape(m, n, k, a, b, epilogue, batch, T)
+    lay = layout(shape, repeated, pool.get_num_threads())
+    launch_plan(_driver(), _words(lay, _product(shape.tile, T), a, b, epilogue), lay,
+                epilogue.form)
 
 
 def launch_plan(kernel, words, lay, form):
@@ -346,8 +349,9 @@ def plan(m, n, k, a, b, epilogue, *, batch=1, T="f4"):
     computes product ``i``. It can be a time step: the batch strides of packers and epilogue then
     walk along the sequence.
     """
-    lay = _whole(_shape(m, n, k, a, b, epilogue, batch, T))
-    return _words(lay, a, b, epilogue), lay.lane_bytes
+    shape = _shape(m, n, k, a, b, epilogue, batch, T)
+    lay = _whole(shape)
+    return _words(lay, _product(shape.tile, T), a, b, epilogue), lay.lane_bytes
 
 
 def place(words, scratch):

@@ -49,6 +49,24 @@ def fingerprint(function):
     return known
 
 
+def extent(function):
+    """Bytes of bytecode of ``function`` and all it calls: how long it takes to compile, roughly."""
+    found = {}
+
+    def visit(value):
+        if isinstance(value, typed):
+            value = next(iter(value.variants.values()))
+        elif isinstance(value, specialised):
+            value = value.function
+        if isinstance(value, types.FunctionType) and value not in found:
+            found[value] = len(value.__code__.co_code)
+            if getattr(value, "__stub__", None) is None:
+                for part in resolve(value).values():
+                    visit(part)
+    visit(function)
+    return sum(found.values())
+
+
 def _digest(function, stack):
     if function in stack:
         return f"recursion:{len(stack) - stack.index(function)}"
