@@ -126,3 +126,9 @@ def test_paths_of_older_code():
         ntorch.functional.relu      # noqa: B018 - that one is in nn.functional
     with ntorch.autograd.grad_mode.no_grad():
         assert not ntorch.is_grad_enabled()
+
+
+def test_every_file_of_entries_is_listed():
+    from ntorch.ops import registry
+    files = {path.stem for path in (PACKAGE / "ops" / "entries").glob("*.py")} - {"__init__"}
+    assert sorted(registry.MODULES) == sorted(files)

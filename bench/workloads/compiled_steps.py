@@ -26,7 +26,8 @@ def classify(torch, code, model, shape, batch):
     return lambda: step(x, target)
 
 
-def _regress(torch, code, model, shape, optimizer):
+def regress(torch, code, model, shape, optimizer):
+    """A step of a model that gives tensors of its input's form, on random numbers."""
     x, target = torch.randn(*shape), torch.randn(*shape)
     step = step_of(torch, code, model, torch.nn.functional.mse_loss, optimizer)
     return lambda: step(x, target)
@@ -86,7 +87,7 @@ def lenet_step(torch, code):
 def residual_step(torch, code):
     model = residual_block(torch)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
-    return _regress(torch, code, model, (16, 64, 28, 28), optimizer)
+    return regress(torch, code, model, (16, 64, 28, 28), optimizer)
 
 
 # Dropout draws other numbers in each library: the losses agree only about so well.
@@ -96,7 +97,7 @@ def residual_step(torch, code):
 def transformer_step(torch, code):
     model = transformer_layer(torch)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    return _regress(torch, code, model, (8, 128, 256), optimizer)
+    return regress(torch, code, model, (8, 128, 256), optimizer)
 
 
 @workload("LSTM classifier step T50 B32 H128", variants=COMPILED, compiled=True,

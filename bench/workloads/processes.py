@@ -3,8 +3,8 @@ import time
 
 from ..registry import workload
 from ..variants import COMPILED, Code
-from .compiled_steps import classify
-from .models import lenet, mlp
+from .compiled_steps import classify, regress
+from .models import lenet, mlp, residual_block, transformer_layer
 
 
 @workload("import", kind="process", ceiling=0.15)
@@ -34,33 +34,55 @@ def _status(field):
     raise KeyError(field)
 
 
-def _steps(torch, code, model_of, shape, batch):
+def _lenet(torch, code, batch):
+    return classify(torch, code, lenet(torch), (batch, 1, 28, 28), batch)
+
+
+def _mlp(torch, code, batch):
+    return classify(torch, code, mlp(torch), (batch, 784), batch)
+
+
+def _residual(torch, code, batch):
+    model = residual_block(torch)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
+    return regress(torch, code, model, (batch, 64, 28, 28), optimizer)
+
+
+def _transformer(torch, code, batch):
+    model = transformer_layer(torch)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    return regress(torch, code, model, (batch, 128, 256), optimizer)
+
+
+def _steps(torch, code, step_of, batch):
     """Three training steps."""
-    step = classify(torch, code, model_of(torch), (batch, *shape), batch)
+    step = step_of(torch, code, batch)
     for _ in range(3):
         step()
 
 
-def _memory(name, model_of, shape, **attributes):
+def _memory(name, step_of, batch, **attributes):
     """List the peak of a process that makes training steps, and what a bigger batch adds."""
-    @workload(f"{name} step B64: peak memory of the process", kind="memory", goal=1.0,
+    @workload(f"{name} step B{batch}: peak memory of the process", kind="memory", goal=1.0,
               **attributes)
     def peak(library, code=None):
         """Peak resident memory of a process that makes three training steps."""
-        _steps(__import__(library), code or Code(library), model_of, shape, 64)
+        _steps(__import__(library), code or Code(library), step_of, batch)
         return _status("VmHWM")
 
-    @workload(f"{name} step B64: memory above a step of batch 1", kind="memory", goal=1.0,
+    @workload(f"{name} step B{batch}: memory above a step of batch 1", kind="memory", goal=1.0,
               **attributes)
     def above(library, code=None):
         """Peak resident memory less what is there after steps of batch 1, libraries included."""
         torch, code = __import__(library), code or Code(library)
-        _steps(torch, code, model_of, shape, 1)
+        _steps(torch, code, step_of, 1)
         before = _status("VmRSS")
-        _steps(torch, code, model_of, shape, 64)
+        _steps(torch, code, step_of, batch)
         return max(0.0, _status("VmHWM") - before)
 
 
-_memory("LeNet", lenet, (1, 28, 28))
-for _name, _model, _shape in (("LeNet", lenet, (1, 28, 28)), ("MLP", mlp, (784,))):
-    _memory(f"compiled {_name}", _model, _shape, compiled=True, variants=COMPILED[:3])
+_memory("LeNet", _lenet, 64)
+for _name, _step_of, _batch in (("LeNet", _lenet, 64), ("MLP", _mlp, 64),
+                                ("residual block", _residual, 16),
+                                ("transformer layer", _transformer, 8)):
+    _memory(f"compiled {_name}", _step_of, _batch, compiled=True, variants=COMPILED[:3])

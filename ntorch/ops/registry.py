@@ -15,10 +15,10 @@ MODULES = (
     "moments", "norms", "views", "splitting", "copying", "factories", "creation", "random",
     "dropout", "indexing", "sorting", "scans", "movement", "contraction", "affine_products",
     "products", "linalg", "convolution", "pooling", "normalization", "softmax", "embedding",
-    "loss", "ctc", "recurrent", "optim", "attention", "unique", "distance", "pooling_adaptive",
-    "pooling_average", "advanced", "scattering", "diagonals", "meshes", "padding",
-    "normalization_planes", "random_factories", "embedding_bag", "masks", "loss_distance",
-    "loss_pointwise", "slicing",
+    "loss", "ctc", "recurrent_layers", "recurrent", "optim", "unique", "distance",
+    "pooling_adaptive", "pooling_average", "advanced", "scattering", "diagonals", "meshes",
+    "padding", "normalization_planes", "random_factories", "embedding_bag", "masks",
+    "loss_distance", "loss_pointwise", "slicing",
 )
 _entries = {}
 _loaded = set()
@@ -336,11 +336,7 @@ def load_all():
         return
     _loaded.add(True)
     for module in MODULES:
-        try:
-            importlib.import_module(f"{__package__}.entries.{module}")
-        except ModuleNotFoundError as error:
-            if not (error.name or "").endswith(".entries." + module):
-                raise
+        importlib.import_module(f"{__package__}.entries.{module}")
 
 
 def find(name):

@@ -8,9 +8,6 @@ from ..base import TensorBase
 from ..composite import composite, overloaded
 from ..recurrent_plan import check_sizes
 from ..registry import ops
-from . import recurrent_layers
-
-__all__ = ["recurrent_layers"]
 
 
 class _Rows:
