@@ -8,17 +8,21 @@ import typing
 import weakref
 
 from ..kernels import gemm_pack, gemm_small, half
-from ..runtime import build, dtypes, launch, recording
+from ..runtime import build, dtypes, launch, pool, recording
 from ..runtime.device import META
 from ..runtime.storage import Storage
+from . import contraction_few
 from .base import Size, checked_nbytes, contiguous_strides, empty, make, product
 from .contraction_plan import (
     Epilogue,
     Form,
     Packed,
+    Ready,
     Source,
     ceil_div,
     contract,
+    laid_out,
+    launch_plan,
     place,
     plan,
     prepack,
@@ -32,6 +36,7 @@ SMALL_B = 1 << 17           # elements of a B that is read in place: it stays in
 SMALL_OUT = 1 << 18         # and of the result
 SMALL_FLOPS = 1 << 22       # a B whose columns are not side by side is turned up to here
 FEW_ROWS = 32               # as many rows of x need dot products, not packing, in x @ w.T
+FEW_BELOW = 1 << 19         # elements of an A that is read in place: it comes from caches
 GRAIN_FLOPS = 1 << 20       # what one chunk of a parallel small product holds
 _WIDEN = {"h2": half.f16_to_f32, "g2": half.bf16_to_f32}
 _NARROW = {"h2": half.f32_to_f16, "g2": half.f32_to_bf16}
@@ -137,8 +142,13 @@ def epilogue(out, batch, m, n, code, T, c_address=0, c=NOTHING, alpha=1.0, beta=
     if alpha == 1.0 and beta == 0.0:
         return Epilogue(_store(code, T, False), (out, batch, m, n), Form("plain", code, T))
     return Epilogue(_store(code, T, True),
-                    (out, batch, m, n, c_address, *c.spot, c.row, c.col, build.double_bits(alpha),
-                     build.double_bits(beta)), Form("affine", code, T))
+                    (out, batch, m, n, c_address, *c.spot, c.row, c.col, _bits(alpha), _bits(beta)),
+                    Form("affine", code, T))
+
+
+def _bits(number):
+    """What a slot holds; a name stands for itself."""
+    return number if type(number) is str else build.double_bits(number)
 
 
 _FLAT, _SPOT = "{}:1C", ("i", "i", "i")
@@ -223,11 +233,57 @@ def _few_rows(a, b, c, m, n, k, T):
                  max(4, GRAIN_FLOPS // (4 * m * k) * 2))
 
 
-def _packed_product(a, b, c, batch, m, n, k, code, T):
-    def run(a_address, b_address, c_address, out, alpha, beta):
-        contract(m, n, k, source(a_address, a, "a", code, T), source(b_address, b, "b", code, T),
-                 epilogue(out, batch, m, n, code, T, c_address, c, alpha, beta), batch=batch, T=T)
+_NAMES = "a", "b", "out", "c", "alpha", "beta"
+_MOST_READY = 8
+
+
+def _planned(plan_of):
+    """A launcher of plans: ``plan_of(a, b, c, out, alpha, beta)`` gives what ``launch_plan`` takes.
+
+    Not recorded, a plan is kept with its addresses left out.
+    """
+    kept = {}
+
+    def run(a, b, c, out, alpha, beta):
+        if recording.active and recording.current() is not None:
+            launch_plan(*plan_of(a, b, c, out, alpha, beta))
+            return
+        key = alpha == 1 and beta == 0, pool.get_num_threads()
+        ready = kept.get(key)
+        if ready is None:
+            if len(kept) >= _MOST_READY:
+                kept.clear()
+            ready = kept[key] = _ready(plan_of, key[0])
+        ready.run((a, b, out) if key[0] else (
+            a, b, out, c, build.double_bits(alpha), build.double_bits(beta)))
     return run
+
+
+def _ready(plan_of, plain):
+    """The plan with its addresses, and unless ``plain`` alpha and beta, still open."""
+    names = _NAMES[:3] if plain else _NAMES
+    kernel, words, lay, _ = plan_of("a", "b", "c", "out", *((1.0, 0.0) if plain else _NAMES[4:]))
+    return Ready(kernel, words, lay, names)
+
+
+def _packed_product(a, b, c, batch, m, n, k, code, T):
+    return _planned(lambda a_address, b_address, c_address, out, alpha, beta: laid_out(
+        m, n, k, source(a_address, a, "a", code, T), source(b_address, b, "b", code, T),
+        epilogue(out, batch, m, n, code, T, c_address, c, alpha, beta), batch, T))
+
+
+def _few_product(a, b, c, batch, m, n, k, T, turned):
+    """Few rows of a by rows of ``b.turned`` as they lie (``turned``), or few columns of b by rows
+    of a."""
+    many, lines = (b.turned, a.turned) if turned else (a, b)
+    sizes = (n, m, k) if turned else (m, n, k)
+
+    def plan_of(a_address, b_address, c_address, out, alpha, beta):
+        left, right = (b_address, a_address) if turned else (a_address, b_address)
+        return contraction_few.laid_out(
+            *sizes, left, many, source(right, lines, "b", T, T),
+            epilogue(out, batch, m, n, T, T, c_address, c, alpha, beta), turned, batch, T)
+    return _planned(plan_of)
 
 
 def _fits_small(b, m, n, k, shape):
@@ -254,6 +310,10 @@ def launcher(a, b, c, batch, m, n, k, code, T):
             return _few_rows(a, b, c, m, n, k, T)
         if _fits_small(b, m, n, k, tile(T)):
             return _small_product(a, b, c, batch, m, n, k, T)
+        if b.row == 1 and contraction_few.suits(n, m, k, tile(T)):
+            return _few_product(a, b, c, batch, m, n, k, T, turned=True)
+        if a.col == 1 and m * k <= FEW_BELOW and contraction_few.suits(m, n, k, tile(T)):
+            return _few_product(a, b, c, batch, m, n, k, T, turned=False)
     return _packed_product(a, b, c, batch, m, n, k, code, T)
 
 

@@ -4,14 +4,14 @@
 before (``Packed``). The contracts of packers and epilogues are in ``kernels/gemm.py``; this module
 knows addresses and sizes, not tensors.
 """
-import ctypes
 import functools
 import operator
 import typing
 
 from ..kernels import gemm
-from ..runtime import build, launch, memory, pool, recording
-from .contraction_frame import COUNTERS, WORD, ceil_div, driver_slots, frame, frame_words
+from ..runtime import build, memory, pool, recording
+from .contraction_frame import ceil_div
+from .contraction_ready import Ready
 from .contraction_tiles import TILES, Tile, set_tiles, target, tile
 
 SHARED_LIMIT = 256 << 20        # an operand larger than this, packed, is packed block by block
@@ -20,14 +20,12 @@ TILE_BYTES = 320 << 10          # what a task keeps of unfinished sums
 FILL_ELEMENTS = 32768           # what one task packs of a shared operand
 WIDE_BLOCK = 256                # from this many columns a task packs its own A
 TASK_FLOPS = 2_000_000          # a task is at least some twenty microseconds of work
-RELEASE_FLOPS = 1_000_000       # from here on a serial product lets other Python threads run
 
 
 K_BLOCK = 256
 ITEM_BYTES = {"f4": 4, "f8": 8}
 _NO_PRODUCT, _NO_PACK, _NO_STORE = ((0,) * count for count in (
     gemm.PRODUCT_SLOTS, gemm.PACK_SLOTS, gemm.STORE_SLOTS))
-_PACK_TABLE = launch.packer(7)
 
 
 @functools.cache
@@ -246,25 +244,7 @@ def _words(lay, product, a, b, epilogue):
 
 def _run(words, lay, kernel=None):
     """Give a plan its memory and run it."""
-    n_words, lanes = len(words), lay.lanes
-    places = frame(lay, n_words)
-    address, block = memory.allocate(places.nbytes)
-    try:
-        for slot, offset in frame_words(lay, places).items():
-            words[slot] = address + offset
-        if places.fences:
-            memory.fence(address, places.fences)
-        address += places.counters
-        ctypes.memset(address, 0, COUNTERS)
-        ctypes.memmove(address + COUNTERS, launch.packer(n_words)(*words), n_words * WORD)
-        table = _PACK_TABLE(*driver_slots(address, n_words, lanes))
-        kernel = kernel or _driver()
-        if lanes == 1 and lay.flops > RELEASE_FLOPS:
-            kernel.call_released(table, 0, 1)
-        else:
-            launch.run_table(kernel, table, lanes, 1)
-    finally:
-        memory.free(block)
+    Ready(kernel or _driver(), words, lay, ()).run(())
 
 
 def prepack(side, source, batch, lines, k, T):
@@ -323,11 +303,15 @@ def contract(m, n, k, a, b, epilogue, *, batch=1, T="f4"):
     """
     if batch * m * n == 0:
         return
+    launch_plan(*laid_out(m, n, k, a, b, epilogue, batch, T))
+
+
+def laid_out(m, n, k, a, b, epilogue, batch, T):
+    """What ``launch_plan`` takes, of ``contract``."""
     repeated = type(a) is Source and a.repeated, type(b) is Source and b.repeated
     shape = _shape(m, n, k, a, b, epilogue, batch, T)
     lay = layout(shape, repeated, pool.get_num_threads())
-    launch_plan(_driver(), _words(lay, _product(shape.tile, T), a, b, epilogue), lay,
-                epilogue.form)
+    return _driver(), _words(lay, _product(shape.tile, T), a, b, epilogue), lay, epilogue.form
 
 
 def launch_plan(kernel, words, lay, form):
@@ -364,5 +348,5 @@ def place(words, scratch):
     return words
 
 
-__all__ = ["TILES", "Epilogue", "Form", "Packed", "Source", "ceil_div", "contract", "k_block",
-           "place", "plan", "prepack", "set_tiles", "target", "tile"]
+__all__ = ["TILES", "Epilogue", "Form", "Packed", "Ready", "Source", "ceil_div", "contract",
+           "k_block", "laid_out", "place", "plan", "prepack", "set_tiles", "target", "tile"]
