@@ -146,3 +146,59 @@ def test_compiled_gradients():
         return ntorch.autograd.grad((F.conv2d(a, w, padding=1) ** 2).sum(), (a, w))
     for got, wanted in zip(ntorch.compile(step)(x), step(x), strict=True):
         np.testing.assert_allclose(got.numpy(), wanted.numpy(), rtol=1e-5, atol=1e-2)
+
+
+def defined(arrays, padding):
+    """``products`` by their definition in float64, where padding adds nothing."""
+    x, w, g = (a.astype(np.float64) for a in arrays)
+    out, of_x, of_w = np.zeros(g.shape), np.zeros(x.shape), np.zeros(w.shape)
+    for ky, kx in np.ndindex(3, 3):
+        spans = []
+        for k, p, size, grid in zip((ky, kx), padding, x.shape[2:], g.shape[2:], strict=True):
+            first, last = max(0, p - k), min(grid, size + p - k)
+            spans.append((slice(first, last), slice(first + k - p, last + k - p)))
+        (oy, iy), (ox, ix) = spans
+        seen, grad = x[:, :, iy, ix], g[:, :, oy, ox]
+        with np.errstate(invalid="ignore"):
+            for c, o in np.ndindex(x.shape[1], w.shape[0]):     # sums of products, nothing else
+                out[:, o, oy, ox] += seen[:, c] * w[o, c, ky, kx]
+                of_x[:, c, iy, ix] += grad[:, o] * w[o, c, ky, kx]
+                of_w[o, c, ky, kx] = (seen[:, c] * grad[:, o]).sum()
+    return out, of_x, of_w
+
+
+@pytest.mark.parametrize("shape", [SHAPES[1], SHAPES[2], SHAPES[4]], ids=str)
+@pytest.mark.parametrize("where", range(3), ids=["image", "filters", "gradient"])
+def test_infinities_and_nan_go_where_the_definition_has_them(shape, where, used):
+    arrays, padding = operands(shape), shape[4]
+    changed, rng = arrays[where], np.random.default_rng(5)
+    corners = [tuple(0 for _ in changed.shape), tuple(-1 for _ in changed.shape)]
+    for k, value in enumerate((np.inf, -np.inf, np.nan, np.inf, 0.0)):
+        place = corners[k] if k < 2 else tuple(rng.integers(changed.shape))
+        changed[place] = value
+    for got, wanted in zip(products(arrays, padding), defined(arrays, padding), strict=True):
+        np.testing.assert_allclose(got.numpy(), wanted, rtol=1e-4, atol=1e-3)
+    assert used == ["convolve", "convolve", "weight_gradient"]
+
+
+def test_large_numbers_whose_sums_do_not_overflow(used):
+    shape = SHAPES[2]
+    arrays = operands(shape)
+    arrays[0][0, 0, 3:5, 3:7] = 3e38
+    arrays[1] *= 1e-3
+    got, wanted = products(arrays, shape[4]), defined(arrays, shape[4])
+    assert np.isfinite(wanted[0]).all() and np.abs(wanted[0]).max() < 3e38
+    np.testing.assert_allclose(got[0].numpy(), wanted[0], rtol=1e-4, atol=1e33)
+
+
+def test_infinities_under_an_epilogue():
+    """What follows in a program sees the sums that were computed again."""
+    x, w = ntorch.randn(4, 16, 15, 13), ntorch.randn(24, 16, 3, 3)
+    x[1, 2, 7, 6] = float("-inf")
+
+    def block(x, w):
+        return F.relu(F.conv2d(x, w, padding=1))
+    got = ntorch.compile(block)(x, w).numpy()
+    wanted = np.maximum(defined([x.numpy(), w.numpy(), np.zeros((4, 24, 15, 13))], (1, 1))[0], 0)
+    np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4)
+    assert np.isinf(got).any() and np.isfinite(got).mean() > 0.99

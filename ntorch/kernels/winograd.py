@@ -16,16 +16,16 @@ neighbouring elements whatever the size of the image:
 
 A product's result goes to the plane before the one it reads, which is not needed any more. The
 filters are transformed once, to panels, before the products. A task is some rows of tiles, over all
-channels and filters: what a task computes does not depend on the cut. Plans have the header, the
-memory and the epilogue of ``gemm.py``; N is the filters' dimension, and an epilogue gets rows of
-the output, transposed, as tiles of all filters x ``NR`` positions.
+channels and filters: what a task computes does not depend on the cut. What is not finite then is
+computed again (``winograd_repair.py``). Plans (``winograd_words.py``) have the header, the memory
+and the epilogue of ``gemm.py``; N is the filters' dimension, and an epilogue gets rows of the
+output, transposed, as tiles of all filters x ``NR`` positions. The gradient in the filters:
+``winograd_weight.py``.
 """
 import functools
 
-from . import gemm
 from .gemm import (
     A_BASE,
-    B_BASE,
     FILL_A,
     FILL_A_BLOCKS,
     LANE_BYTES,
@@ -34,7 +34,6 @@ from .gemm import (
     SCRATCH,
     STORE,
     STORE_AT,
-    STORE_SLOTS,
     TASKS,
     TILE_BASE,
 )
@@ -47,18 +46,42 @@ from .gemm_stubs import (
     turn_square,
 )
 from .stubs import T
+from .winograd_repair import repair_lines
 from .winograd_stubs import array_at, transform_square
+from .winograd_words import (
+    ACROSS,
+    ALL_ROWS,
+    BY_CHANNEL,
+    BY_FILTER,
+    CHANNELS,
+    DOWN,
+    FILTERS,
+    GRADS,
+    HEIGHT,
+    IMAGE,
+    IMAGE_SIZE,
+    LINE,
+    LINES,
+    OUT_HEIGHT,
+    OUT_LINE,
+    OUT_PITCH,
+    OUT_WIDTH,
+    PAD_X,
+    PAD_Y,
+    PANELS,
+    PITCH,
+    PLANE,
+    PLANES,
+    POSITION_ROW,
+    ROWS,
+    STAGE,
+    SUMS,
+    TURNED,
+    WEIGHT,
+    WEIGHT_SIZE,
+    WIDTH,
+)
 
-# A plan's own words. *_LINE: elements from one position to the next; *_PITCH: from one line to the
-# next; PLANE: from one plane of tiles to the next. ROWS: rows of tiles that are done at a time.
-(IMAGE, IMAGE_SIZE, CHANNELS, HEIGHT, WIDTH, PAD_Y, PAD_X, LINE, PITCH,
- FILTERS, OUT_HEIGHT, OUT_WIDTH, OUT_LINE, OUT_PITCH, POSITION_ROW,
- DOWN, ACROSS, ALL_ROWS, ROWS, PANELS, PLANE, LINES, PLANES, STAGE,
- WEIGHT, WEIGHT_SIZE, BY_FILTER, BY_CHANNEL, TURNED,
- GRAD, GRAD_SIZE, GRADS, OUT_PLANE, PART, PART_PLANE, PART_LINE, SUMS, FILTER_BLOCKS,
- ) = range(gemm.HEADER, gemm.HEADER + 38)
-WORDS = gemm.HEADER + 38
-PRODUCT_WORDS = 18
 RING = 4                # lines of the image that are kept: those of one row of tiles
 
 
@@ -211,6 +234,7 @@ def finish_of(width, lanes):
             for v in range(0, filters, lanes):
                 transform_square(planes, first + x * line + v, 4 * plane, plane, 0, stage,
                                  2 * x * line + v, pitch, line, "sums", lanes)
+        repair_lines(plan, stage, image, row)
         store = plan[plan[STORE_AT]:]
         for i in range(min(2, plan[OUT_HEIGHT] - 2 * row)):
             for x in range(0, across, width):
@@ -282,118 +306,3 @@ def conv_kernel(width, lanes):
                 conv_rows(plan, task * plan[ROWS], min((task + 1) * plan[ROWS], plan[ALL_ROWS]))
                 task = take_number(counters, 32)
     return conv_tasks
-
-
-@functools.cache
-def grads_of(lanes):
-    """``load_grads(plan, planes, first, image, begin, end)``, as ``tiles_of`` for the gradient of
-    the output."""
-    def load_grads(plan, planes, first, image, begin, end):
-        """Transform rows of 2x2 positions of the gradient."""
-        line, pitch, plane = plan[OUT_LINE], plan[OUT_PITCH], plan[OUT_PLANE]
-        height, width = plan[OUT_HEIGHT], plan[OUT_WIDTH]
-        grad = array_at(T(0), plan, GRAD, plan[GRAD_SIZE])
-        stage = array_at(T(0), plan, STAGE, 2 * pitch)
-        for row in range(begin, end):
-            for i in range(2):
-                if 2 * row + i < height:
-                    turn_lines(grad, (image * plan[FILTERS] * height + 2 * row + i) * width,
-                               height * width, stage, i * pitch, line, plan[FILTERS], width)
-                else:
-                    empty = stage[pitch:2 * pitch]
-                    for k in range(pitch):
-                        empty[k] = T(0)
-            for across in range(plan[ACROSS]):
-                for v in range(0, plan[FILTERS], lanes):
-                    transform_square(stage, 2 * across * line + v, pitch, line, 0, planes,
-                                     first + v, 4 * plane, plane, "grad", lanes)
-                first += line
-    return load_grads
-
-
-@functools.cache
-def weights_of(lanes):
-    """``finish_filters(plan, begin, end)``: add the parts of filters up and transform them back."""
-    def finish_filters(plan, begin, end):
-        line, channels = plan[PART_LINE], plan[CHANNELS]
-        parts = array_at(T(0), plan, B_BASE, plan[TASKS] * plan[PART])
-        sums = array_at(T(0), plan, SUMS, 25 * line)
-        out = array_at(T(0), plan, plan[STORE_AT] + STORE_SLOTS, 9 * channels * plan[FILTERS])
-        for o in range(begin, end):
-            for plane in range(16):
-                at = plane * plan[PART_PLANE] + o * line
-                total, part = sums[plane * line:(plane + 1) * line], parts[at:at + line]
-                for c in range(line):
-                    total[c] = part[c]
-                for k in range(1, plan[TASKS]):
-                    part = parts[k * plan[PART] + at:k * plan[PART] + at + line]
-                    for c in range(line):
-                        total[c] += part[c]
-            for v in range(0, channels, lanes):
-                transform_square(sums, v, 4 * line, line, 0, sums, 16 * line + v, 3 * line, line,
-                                 "weight_sums", lanes)
-            for tap in range(9):
-                result = sums[(16 + tap) * line:(16 + tap) * line + channels]
-                for c in range(channels):
-                    out[(o * channels + c) * 9 + tap] = result[c]
-    return finish_filters
-
-
-@functools.cache
-def part_of(lanes):
-    """``sum_part(plan, part)``: the 16 sums of one part of the tiles, in order."""
-    load_tiles, load_grads = tiles_of(lanes), grads_of(lanes)
-
-    def sum_part(plan, part):
-        down, row = plan[DOWN], part * plan[ALL_ROWS] // plan[TASKS]
-        last = (part + 1) * plan[ALL_ROWS] // plan[TASKS]
-        planes = array_at(T(0), plan, PLANES, 16 * plan[PLANE])
-        grads = array_at(T(0), plan, GRADS, 16 * plan[OUT_PLANE])
-        product = plan[plan[PRODUCT_AT]:]
-        product[0], product[2] = plan[GRADS], plan[PLANES]
-        product[4], product[17] = plan[B_BASE] + 4 * part * plan[PART], 0
-        while row < last:
-            begin, end = row, min(last, row + plan[ROWS])
-            while row < end:
-                image = row // down
-                stop = min(end, (image + 1) * down)
-                at = (row - begin) * plan[ACROSS]
-                load_tiles(plan, planes, at * plan[LINE], image, row - image * down,
-                           stop - image * down)
-                load_grads(plan, grads, at * plan[OUT_LINE], image, row - image * down,
-                           stop - image * down)
-                row = stop
-            product[14] = (end - begin) * plan[ACROSS]
-            call_kernel(plan, PRODUCT, plan[PRODUCT_AT], 0, 16)
-            product[17] = 1
-    return sum_part
-
-
-def weight_kernel(lanes):
-    """The kernel that works through a gradient in the filters.
-
-    Tiles are cut in parts by their number alone; each part has 16 sums of its own, over its tiles
-    in order, and the parts are added in order: no bit depends on who does what.
-    """
-    sum_part, finish_filters = part_of(lanes), weights_of(lanes)
-
-    def weight_tasks(words, lanes, counters, begin, end):
-        for lane in range(begin, end):
-            plan = lanes[lane]
-            start_lane(plan, words, lane)
-            stage = array_at(T(0), plan, STAGE, 2 * plan[OUT_PITCH])
-            for i in range(2 * plan[OUT_PITCH]):
-                stage[i] = T(0)
-            task = take_number(counters, 0)
-            while task < plan[TASKS]:
-                sum_part(plan, task)
-                take_number(counters, 16)
-                task = take_number(counters, 0)
-            while read_number(counters, 16) < plan[TASKS]:
-                pass
-            blocks, task = plan[FILTER_BLOCKS], take_number(counters, 32)
-            while task < blocks:
-                finish_filters(plan, task * plan[FILTERS] // blocks,
-                               (task + 1) * plan[FILTERS] // blocks)
-                task = take_number(counters, 32)
-    return weight_tasks

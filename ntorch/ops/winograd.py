@@ -3,7 +3,8 @@ suits, how they are cut, their plans."""
 import functools
 import typing
 
-from ..kernels import gemm, winograd
+from ..kernels import gemm, winograd, winograd_weight
+from ..kernels import winograd_words as place
 from ..runtime import build, memory, pool
 from .base import product
 from .contraction_frame import ceil_div
@@ -99,7 +100,7 @@ def _cut(sizes, reg, threads):
 
 @functools.cache
 def _weight(lanes):
-    return build.kernel(winograd.weight_kernel(lanes), ("i8:1C", "i8:2C", "i8:1C"), T="f4")
+    return build.kernel(winograd_weight.weight_kernel(lanes), ("i8:1C", "i8:2C", "i8:1C"), T="f4")
 
 
 @functools.cache
@@ -120,7 +121,7 @@ def _up(elements):
 
 def _plan(sizes, cut, image, position_row, product_slots, store):
     """The words of a plan, as a list, without what the kinds of product differ in."""
-    words = [0] * winograd.WORDS
+    words = [0] * place.WORDS
     down, across = sizes.tiles
     at = len(words)
     reg = tile("f4")
@@ -128,17 +129,17 @@ def _plan(sizes, cut, image, position_row, product_slots, store):
             (gemm.NR, reg.width), (gemm.PRODUCT, _product(reg).address), (gemm.PRODUCT_AT, at),
             (gemm.STORE, store.kernel.address if store.kernel else 0),
             (gemm.STORE_AT, at + len(product_slots)),
-            (winograd.IMAGE, image), (winograd.IMAGE_SIZE, sizes.images * sizes.channels
+            (place.IMAGE, image), (place.IMAGE_SIZE, sizes.images * sizes.channels
                                       * product(sizes.image)),
-            (winograd.CHANNELS, sizes.channels), (winograd.HEIGHT, sizes.image[0]),
-            (winograd.WIDTH, sizes.image[1]), (winograd.PAD_Y, sizes.padding[0]),
-            (winograd.PAD_X, sizes.padding[1]), (winograd.LINE, cut.line),
-            (winograd.PITCH, cut.pitch), (winograd.FILTERS, sizes.filters),
-            (winograd.OUT_HEIGHT, sizes.grid[0]), (winograd.OUT_WIDTH, sizes.grid[1]),
-            (winograd.OUT_LINE, cut.out_line), (winograd.OUT_PITCH, cut.out_pitch),
-            (winograd.POSITION_ROW, position_row), (winograd.DOWN, down),
-            (winograd.ACROSS, across), (winograd.ALL_ROWS, down * sizes.images),
-            (winograd.ROWS, cut.rows), (winograd.PLANE, cut.plane)):
+            (place.CHANNELS, sizes.channels), (place.HEIGHT, sizes.image[0]),
+            (place.WIDTH, sizes.image[1]), (place.PAD_Y, sizes.padding[0]),
+            (place.PAD_X, sizes.padding[1]), (place.LINE, cut.line),
+            (place.PITCH, cut.pitch), (place.FILTERS, sizes.filters),
+            (place.OUT_HEIGHT, sizes.grid[0]), (place.OUT_WIDTH, sizes.grid[1]),
+            (place.OUT_LINE, cut.out_line), (place.OUT_PITCH, cut.out_pitch),
+            (place.POSITION_ROW, position_row), (place.DOWN, down),
+            (place.ACROSS, across), (place.ALL_ROWS, down * sizes.images),
+            (place.ROWS, cut.rows), (place.PLANE, cut.plane)):
         words[slot] = value
     return [*words, *product_slots, *(0,) * gemm.STORE_SLOTS, *store.slots]
 
@@ -170,15 +171,16 @@ def convolve(image, weight, turned, sizes, position_row, store):
     blocks = ceil_div(channels, FILL_CHANNELS)
     by = (9, 9 * sizes.filters) if turned else (9 * channels, 9)
     for slot, value in ((gemm.TASKS, cut.tasks), (gemm.FILL_A, panels * blocks),
-                        (gemm.FILL_A_BLOCKS, blocks), (winograd.PANELS, panels),
-                        (winograd.WEIGHT, weight._address),
-                        (winograd.WEIGHT_SIZE, 9 * channels * sizes.filters),
-                        (winograd.BY_FILTER, by[0]), (winograd.BY_CHANNEL, by[1]),
-                        (winograd.TURNED, int(turned))):
+                        (gemm.FILL_A_BLOCKS, blocks), (place.PANELS, panels),
+                        (place.WEIGHT, weight._address),
+                        (place.WEIGHT_SIZE, 9 * channels * sizes.filters),
+                        (place.BY_FILTER, by[0]), (place.BY_CHANNEL, by[1]),
+                        (place.TURNED, int(turned))):
         words[slot] = value
-    lane, fences = _give_scratch(words, (gemm.TILE_BASE, cut.out_line * reg.width),
-                         (winograd.LINES, winograd.RING * cut.pitch),
-                         (winograd.PLANES, 17 * cut.plane), (winograd.STAGE, 2 * cut.out_pitch))
+    tile_room = max(cut.out_line * reg.width, sizes.grid[1])    # a repair has a line there
+    lane, fences = _give_scratch(words, (gemm.TILE_BASE, tile_room),
+                         (place.LINES, winograd.RING * cut.pitch),
+                         (place.PLANES, 17 * cut.plane), (place.STAGE, 2 * cut.out_pitch))
     work = 32 * product(sizes.tiles) * sizes.images * channels * sizes.filters
     launch_plan(_conv(reg.width, reg.lanes), words,
                 Layout((), min(threads, cut.tasks), lane, _up(16 * filled), 0, work,
@@ -212,15 +214,15 @@ def weight_gradient(image, grad, out, sizes):
     slots = [0, 16 * out_plane, 0, 16 * plane, 0, nbytes // 4, out_plane, 1, out_line, plane,
              reg.width, line, part_plane, part_line, 0, filters, channels, 0]
     words = _plan(sizes, cut, image, 0, slots, Epilogue(None, (out, 9 * channels * filters)))
-    for slot, value in ((gemm.TASKS, parts), (winograd.GRAD, grad),
-                        (winograd.GRAD_SIZE, sizes.images * filters * product(sizes.grid)),
-                        (winograd.OUT_PLANE, out_plane), (winograd.PART, nbytes // 4),
-                        (winograd.PART_PLANE, part_plane), (winograd.PART_LINE, part_line),
-                        (winograd.FILTER_BLOCKS, ceil_div(filters, 8))):
+    for slot, value in ((gemm.TASKS, parts), (place.GRAD, grad),
+                        (place.GRAD_SIZE, sizes.images * filters * product(sizes.grid)),
+                        (place.OUT_PLANE, out_plane), (place.PART, nbytes // 4),
+                        (place.PART_PLANE, part_plane), (place.PART_LINE, part_line),
+                        (place.FILTER_BLOCKS, ceil_div(filters, 8))):
         words[slot] = value
-    lane, fences = _give_scratch(words, (winograd.LINES, winograd.RING * cut.pitch),
-                         (winograd.PLANES, 16 * plane), (winograd.GRADS, 16 * out_plane),
-                         (winograd.STAGE, 2 * cut.out_pitch), (winograd.SUMS, 25 * part_line))
+    lane, fences = _give_scratch(words, (place.LINES, winograd.RING * cut.pitch),
+                         (place.PLANES, 16 * plane), (place.GRADS, 16 * out_plane),
+                         (place.STAGE, 2 * cut.out_pitch), (place.SUMS, 25 * part_line))
     work = 32 * product(sizes.tiles) * sizes.images * channels * filters
     launch_plan(_weight(reg.lanes), words,
                 Layout((), min(threads, parts), lane, 0, parts * nbytes, work, fences),
