@@ -8,7 +8,7 @@ from ntorch.autograd import gradcheck
 from ntorch.nn import functional
 from ntorch.ops import contraction, contraction_few
 from ntorch.ops.contraction import NOTHING, Matrix, epilogue, gemm, set_target, source
-from ntorch.ops.contraction_plan import launch_plan, tile
+from ntorch.ops.contraction_plan import launch_plan
 from ntorch.runtime import pool
 
 RNG = np.random.default_rng(7)
@@ -56,7 +56,7 @@ def run(many, few, turned, c=None, alpha=1.0, beta=0.0):
                      NOTHING if c is None else layout_of(c), alpha, beta)
     launch_plan(*contraction_few.laid_out(
         m, n, k, many.ctypes.data, layout_of(many),
-        source(few.ctypes.data, layout_of(few).turned, "b", T, T), store, turned, batch, T))
+        source(few.ctypes.data, layout_of(few).turned, "b", T, T), store, turned, batch, T, T))
     return out
 
 
@@ -106,18 +106,17 @@ def test_affine_and_depth_zero(turned):
     assert not run(draw(1, 30, 0), draw(1, 40, 0), turned).any()
 
 
-def test_who_is_sent_there(target):
-    reg = tile("f4")
-    assert contraction_few.suits(768, 4 * reg.width, 256, reg)
-    assert not contraction_few.suits(768, 4 * reg.width, 64, reg)
-    assert not contraction_few.suits(64, 2 * reg.width * 8, 256, reg)
-    assert not contraction_few.suits(4096, 1024, 256, reg)
+def test_who_is_sent_there():
+    assert contraction_few.suits(768, 64, 256)
+    assert not contraction_few.suits(768, 64, 32)
+    assert not contraction_few.suits(64, 65, 256)
+    assert not contraction_few.suits(4096, 1024, 256)
 
 
 @pytest.fixture
 def always(monkeypatch):
     """Whatever lies as it must is multiplied so."""
-    monkeypatch.setattr(contraction_few, "suits", lambda many, few, k, reg: few <= many)
+    monkeypatch.setattr(contraction_few, "suits", lambda many, few, k: few <= many)
     monkeypatch.setattr(contraction, "_fits_small", lambda *sizes: False)
     monkeypatch.setattr(contraction, "FEW_ROWS", 0)
     monkeypatch.setattr(contraction, "_launchers", {})
@@ -152,6 +151,19 @@ def test_entries(always, dtype):
     assert_close(got.numpy(), x.astype("f8") @ w.swapaxes(1, 2), 50)
     got = ntorch.matmul(ntorch.tensor(x), ntorch.tensor(w[0]).t())
     assert_close(got.numpy(), x.astype("f8") @ w[0].T, 50)
+
+
+@pytest.mark.parametrize("dtype", [ntorch.float16, ntorch.bfloat16])
+def test_half_types_are_rounded_once(always, dtype):
+    for rows, inner, outer in ((40, 300, 70), (70, 129, 31), (5, 300, 12)):
+        x, w = (ntorch.tensor(draw(*s)).to(dtype) for s in ((rows, inner), (outer, inner)))
+        exact = x.double().numpy() @ w.double().numpy().T
+        got = functional.linear(x, w)
+        assert got.dtype is dtype
+        once = ntorch.tensor(exact.astype("f4")).to(dtype).double().numpy()
+        assert (got.double().numpy() == once).mean() > 0.99
+        np.testing.assert_allclose(got.double().numpy(), exact, rtol=0.01, atol=0.01)
+    assert always == {True, False}
 
 
 def test_gradients(always):

@@ -17,6 +17,7 @@ Plans have the header, the memory, the packer of B and the epilogue of ``gemm.py
 parts of A, MR rows each, that tasks are made of.
 """
 from . import gemm
+from .few_stubs import multiply_copying
 from .gemm import (
     B_BASE,
     B_BATCH,
@@ -51,61 +52,131 @@ from .winograd_stubs import array_at
 WORDS = gemm.HEADER + 10
 
 
-def few_kernel(rows, vectors, lanes, strip, apart, square):
+def _reading(rows, lanes, apart):
+    """``element()``, a number of A's type, and ``copy_lines``, for A of the compute type."""
+    def element():
+        return T(0)
+
+    def copy_lines(source, at, line, have, out, to, kc):
+        """``have`` rows of A; what is in place of those past the last does not matter."""
+        for i in range(min(have, rows)):
+            here, there = at + i * line, to + i * apart
+            if kc >= lanes:
+                for k in range(0, kc - lanes + 1, lanes):
+                    move_line(source, here + k, out, there + k, lanes)
+                move_line(source, here + kc - lanes, out, there + kc - lanes, lanes)
+            else:
+                for k in range(kc):
+                    out[there + k] = source[here + k]
+    return element, copy_lines
+
+
+def _widening(rows, apart, widen, word):
+    """The same for A of a type that ``widen`` brings into the compute type; ``word`` is one of its
+    elements."""
+    def element():
+        return word
+
+    def copy_lines(source, at, line, have, out, to, kc):
+        """``have`` rows of A."""
+        for i in range(min(have, rows)):
+            here, there = at + i * line, to + i * apart
+            stored, row = source[here:here + kc], out[there:there + kc]
+            for k in range(kc):
+                row[k] = widen(stored[k])
+    return element, copy_lines
+
+
+def _never(source, at, line, have, wide, lines, held, free, b, b_at, tile, to, kc, k0):
+    pass
+
+
+def few_kernel(rows, vectors, lanes, strip, apart, square, widen=None, word=None):
     """The kernel that works through such a product with register tiles of ``rows`` x (``vectors`` x
     ``lanes``), in strips of ``strip`` rows; as ``gemm.contract_tasks``.
 
     ``apart``: elements from one copied row to the next. ``square``: side of the squares that sums
-    are turned by; it divides the tile's width, which divides ``strip``, as ``rows`` does.
+    are turned by; it divides the tile's width, which divides ``strip``, as ``rows`` does. ``widen``
+    and ``word``: see ``_widening``.
     """
     width = vectors * lanes
     two_thirds, third, half = max(1, rows * 2 // 3), max(1, rows // 3), max(1, vectors // 2)
+    narrow = lanes // 2 if lanes >= 8 else lanes
+    most = max(width - narrow, half * lanes)        # columns that make less than a whole tile
 
-    def copy_lines(source, at, line, have, out, kc):
-        """``have`` rows of A; zeros in place of those past the last."""
-        for i in range(rows):
-            to = i * apart
-            here = at + i * line
-            if i >= have:
-                for k in range(kc):
-                    out[to + k] = T(0)
-            elif kc >= lanes:
-                for k in range(0, kc - lanes + 1, lanes):
-                    move_line(source, here + k, out, to + k, lanes)
-                move_line(source, here + kc - lanes, out, to + kc - lanes, lanes)
+    copies = widen is None          # rows while it multiplies those before them
+    element, copy_lines = _reading(rows, lanes, apart) if copies else _widening(
+        rows, apart, widen, word)
+
+    def multiply_panel(lines, held, b, at, tile, to, kc, k0, count, columns):
+        """Up to ``rows`` copied lines by one panel of B, of which ``columns`` or more are wanted.
+
+        Panels are always full width; smaller tiles spare the arithmetic on padding.
+        """
+        if columns > most:
+            if count > two_thirds:
+                multiply_tile(lines, held, apart, 1, b, at, width, tile, to, width, kc, k0, width,
+                              rows, vectors, lanes, 0)
+            elif count > third:
+                multiply_tile(lines, held, apart, 1, b, at, width, tile, to, width, kc, k0, width,
+                              two_thirds, vectors, lanes, 0)
             else:
-                for k in range(kc):
-                    out[to + k] = source[here + k]
+                multiply_tile(lines, held, apart, 1, b, at, width, tile, to, width, kc, k0, width,
+                              third, vectors, lanes, 0)
+        else:
+            done = 0
+            if columns > narrow:
+                multiply_tile(lines, held, apart, 1, b, at, width, tile, to, width, kc, k0, width,
+                              rows, half, lanes, 0)
+                done = half * lanes
+            if columns > done:
+                multiply_tile(lines, held, apart, 1, b, at + done, width, tile, to + done, width,
+                              kc, k0, width, rows, 1, narrow, 0)
+
+    def multiply_ahead(source, at, line, have, wide, lines, held, free, b, b_at, tile, to, kc, k0):
+        """``rows`` lines by a whole panel of B, while those that come next are copied."""
+        multiply_copying(lines, held, apart, b, b_at, width, tile, to, width, kc, k0, source, at,
+                         line, have, wide, lines, free, rows, vectors, lanes)
+        if kc // lanes * lanes < wide:          # columns that it may have left
+            for i in range(have):
+                move_line(source, at + i * line + wide - lanes, lines,
+                          free + i * apart + wide - lanes, lanes)
+
+    if not copies:
+        multiply_ahead = _never
 
     def multiply_strip(plan, tile, batch, row, count):
-        columns, panels, depth = plan[N], plan[N_PANELS], plan[K]
-        source = array_at(T(0), plan, SOURCE, plan[SOURCE_SIZE])
-        lines = array_at(T(0), plan, LINES_BASE, rows * apart)
+        columns, panels, depth, line = plan[N], plan[N_PANELS], plan[K], plan[LINE]
+        source = array_at(element(), plan, SOURCE, plan[SOURCE_SIZE])
+        lines = array_at(T(0), plan, LINES_BASE, 2 * rows * apart)
         b = array_at(T(0), plan, B_BASE, plan[B_SIZE])
-        from_a = matrix_offset(batch, plan[INNER], plan[OUTER_STEP], plan[INNER_STEP])
+        from_a = matrix_offset(batch, plan[INNER], plan[OUTER_STEP], plan[INNER_STEP]) + row * line
         from_b = batch * (plan[B_BATCH] // plan[ITEM])
-        k0 = 0
+        held, copied, k0 = 0, False, 0
         while k0 == 0 or k0 < depth:
             kc = min(plan[KC], depth - k0)
             for first in range(0, count, rows):
-                copy_lines(source, from_a + (row + first) * plan[LINE] + k0, plan[LINE],
-                           count - first, lines, kc)
+                if not copied:
+                    copy_lines(source, from_a + first * line + k0, line, count - first, lines, held,
+                               kc)
+                # the rows that come next: of this block, or the first ones of the next
+                ahead, have, wide = from_a + k0 + kc, count, min(plan[KC], depth - k0 - kc)
+                if first + rows < count:
+                    ahead, have, wide = ahead + (first + rows) * line - kc, count - first - rows, kc
+                have, free = min(have, rows), rows * apart - held
+                copied = copies and wide >= lanes and count - first > two_thirds and columns > most
                 at, to = from_b + k0 * panels * width, first * width
                 for panel in range(panels):
-                    if columns - panel * width <= half * lanes:
-                        multiply_tile(lines, 0, apart, 1, b, at, width, tile, to, width, kc, k0,
-                                      width, rows, half, lanes, 0)
-                    elif count - first > two_thirds:
-                        multiply_tile(lines, 0, apart, 1, b, at, width, tile, to, width, kc, k0,
-                                      width, rows, vectors, lanes, 0)
-                    elif count - first > third:
-                        multiply_tile(lines, 0, apart, 1, b, at, width, tile, to, width, kc, k0,
-                                      width, two_thirds, vectors, lanes, 0)
+                    if panel == 0 and copied:
+                        multiply_ahead(source, ahead, line, have, wide, lines, held, free, b, at,
+                                       tile, to, kc, k0)
                     else:
-                        multiply_tile(lines, 0, apart, 1, b, at, width, tile, to, width, kc, k0,
-                                      width, third, vectors, lanes, 0)
+                        multiply_panel(lines, held, b, at, tile, to, kc, k0, count - first,
+                                       columns - panel * width)
                     at += kc * width
                     to += strip * width
+                if copied:
+                    held = free
             k0 += max(kc, 1)
 
     def store_part(plan, address, count, batch, row, column, columns):

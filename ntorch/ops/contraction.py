@@ -36,7 +36,6 @@ SMALL_B = 1 << 17           # elements of a B that is read in place: it stays in
 SMALL_OUT = 1 << 18         # and of the result
 SMALL_FLOPS = 1 << 22       # a B whose columns are not side by side is turned up to here
 FEW_ROWS = 32               # as many rows of x need dot products, not packing, in x @ w.T
-FEW_BELOW = 1 << 19         # elements of an A that is read in place: it comes from caches
 GRAIN_FLOPS = 1 << 20       # what one chunk of a parallel small product holds
 _WIDEN = {"h2": half.f16_to_f32, "g2": half.bf16_to_f32}
 _NARROW = {"h2": half.f32_to_f16, "g2": half.f32_to_bf16}
@@ -228,9 +227,10 @@ def _small_product(a, b, c, batch, m, n, k, T):
 
 
 def _few_rows(a, b, c, m, n, k, T):
+    chunks = ceil_div(n, max(4, GRAIN_FLOPS // (4 * m * k) * 2))
+    even = ceil_div(n, 2 * ceil_div(chunks, 2)) if chunks > 1 else n
     return _call(_small("few_rows", T), (a.extent, a.row), (b.extent, b.col),
-                 (c.extent, c.row, c.col), (m * n, m, n, k), n,
-                 max(4, GRAIN_FLOPS // (4 * m * k) * 2))
+                 (c.extent, c.row, c.col), (m * n, m, n, k), n, even + even % 2)
 
 
 _NAMES = "a", "b", "out", "c", "alpha", "beta"
@@ -272,7 +272,7 @@ def _packed_product(a, b, c, batch, m, n, k, code, T):
         epilogue(out, batch, m, n, code, T, c_address, c, alpha, beta), batch, T))
 
 
-def _few_product(a, b, c, batch, m, n, k, T, turned):
+def _few_product(a, b, c, batch, m, n, k, code, T, turned):
     """Few rows of a by rows of ``b.turned`` as they lie (``turned``), or few columns of b by rows
     of a."""
     many, lines = (b.turned, a.turned) if turned else (a, b)
@@ -281,8 +281,8 @@ def _few_product(a, b, c, batch, m, n, k, T, turned):
     def plan_of(a_address, b_address, c_address, out, alpha, beta):
         left, right = (b_address, a_address) if turned else (a_address, b_address)
         return contraction_few.laid_out(
-            *sizes, left, many, source(right, lines, "b", T, T),
-            epilogue(out, batch, m, n, T, T, c_address, c, alpha, beta), turned, batch, T)
+            *sizes, left, many, source(right, lines, "b", code, T),
+            epilogue(out, batch, m, n, code, T, c_address, c, alpha, beta), turned, batch, code, T)
     return _planned(plan_of)
 
 
@@ -310,10 +310,10 @@ def launcher(a, b, c, batch, m, n, k, code, T):
             return _few_rows(a, b, c, m, n, k, T)
         if _fits_small(b, m, n, k, tile(T)):
             return _small_product(a, b, c, batch, m, n, k, T)
-        if b.row == 1 and contraction_few.suits(n, m, k, tile(T)):
-            return _few_product(a, b, c, batch, m, n, k, T, turned=True)
-        if a.col == 1 and m * k <= FEW_BELOW and contraction_few.suits(m, n, k, tile(T)):
-            return _few_product(a, b, c, batch, m, n, k, T, turned=False)
+    if b.row == 1 and contraction_few.suits(n, m, k):
+        return _few_product(a, b, c, batch, m, n, k, code, T, turned=True)
+    if a.col == 1 and contraction_few.suits(m, n, k):
+        return _few_product(a, b, c, batch, m, n, k, code, T, turned=False)
     return _packed_product(a, b, c, batch, m, n, k, code, T)
 
 

@@ -6,7 +6,9 @@ import functools
 import math
 import typing
 
-from ..kernels import gemm, gemm_few
+import numpy as np
+
+from ..kernels import gemm, gemm_few, half
 from ..runtime import build, memory, pool, recording
 from .contraction_plan import (
     ITEM_BYTES,
@@ -18,10 +20,10 @@ from .contraction_plan import (
     tile,
 )
 
+WIDENED = {"h2": (half.f16_to_f32, np.uint16(0)), "g2": (half.bf16_to_f32, np.uint16(0))}
 TASKS_A_LANE = 4            # as many tasks for each thread even out what they are late
 MOST_LINES = 256            # of the side that is packed
 LEAST_DEPTH = 128           # below, turning sums costs more than packing would
-PACKING_ROWS = 5            # packing both sides costs as much as this many lines more of products
 
 
 class Few(typing.NamedTuple):
@@ -36,16 +38,10 @@ class Few(typing.NamedTuple):
     slots: tuple            # how many slots of their own packer b and the epilogue have
 
 
-def suits(many, few, k, reg):
+def suits(many, few, k):
     """Whether products of ``many`` lines, which lie side by side along k, by ``few`` others are
     better done so than by packing both sides."""
-    if few > min(MOST_LINES, many) or k < LEAST_DEPTH:
-        return False
-    half = max(1, reg.vectors // 2) * reg.lanes
-    whole = few // reg.width * reg.width
-    rest = few - whole
-    done = whole + (0 if rest == 0 else half if rest <= half else reg.width)
-    return done - few <= PACKING_ROWS
+    return few <= min(MOST_LINES, many) and k >= LEAST_DEPTH
 
 
 @functools.cache
@@ -59,18 +55,18 @@ def _shape_of(T, target_tile):
 
 
 @functools.cache
-def _kernel(target_tile, T):
+def _kernel(target_tile, code, T):
     function = gemm_few.few_kernel(target_tile.rows, target_tile.vectors, target_tile.lanes,
-                                   *_shape_of(T, target_tile))
+                                   *_shape_of(T, target_tile), *WIDENED.get(code, ()))
     return build.kernel(function, ("i8:1C", "i8:2C", "i8:1C"), T=T)
 
 
 def _blocks(parts, work, batch, threads):
-    """How many tasks the ``parts`` of A make for each matrix."""
-    if threads < 2:
-        return 1
+    """How many tasks the ``parts`` of A make for each matrix: as many for each thread."""
     wanted = min(TASKS_A_LANE * threads, int(work // TASK_FLOPS))
-    return max(1, min(parts, ceil_div(wanted, batch)))
+    if threads < 2 or wanted < 2:
+        return 1
+    return min(parts, ceil_div(ceil_div(wanted, threads) * threads, batch))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -87,7 +83,7 @@ def layout(few, reg, threads):
     matrices = 1 if repeated else batch
     b_bytes = panels * width * k * item
     (at_tile, at_lines, at_turned), end, fences = memory.lay_out((
-        panels * strip * width * item, reg.rows * apart * item,
+        panels * strip * width * item, 2 * reg.rows * apart * item,
         width * width * item if turned else 0))
     words = [0] * (gemm_few.WORDS + gemm.PACK_SLOTS)
     for slot, value in (
@@ -106,12 +102,13 @@ def layout(few, reg, threads):
     return words, Layout((), lanes, end, 0, ceil_div(matrices * b_bytes, 64) * 64, flops, fences)
 
 
-def laid_out(m, n, k, address, matrix, b, epilogue, turned, batch, T):
+def laid_out(m, n, k, address, matrix, b, epilogue, turned, batch, code, T):
     """What ``contraction_plan.launch_plan`` takes, for ``epilogue(A[i] @ B[i])``, or for that of
     the transposed products if ``turned``. No size is 0 but perhaps ``k``.
 
-    A's matrices, of compute type ``T``, begin at ``address`` and lie as ``matrix`` says (a
-    ``contraction.Matrix``), columns side by side; ``b`` is the ``Source`` of (k, n) matrices.
+    A's matrices, of type ``code`` and computed in ``T``, begin at ``address`` and lie as
+    ``matrix`` says (a ``contraction.Matrix``), columns side by side; ``b`` is the ``Source`` of
+    (k, n) matrices.
     """
     reg = tile(T)
     words, lay = layout(Few(batch, m, n, k, T, turned, b.repeated,
@@ -122,7 +119,7 @@ def laid_out(m, n, k, address, matrix, b, epilogue, turned, batch, T):
     words = [*words, *b.slots, *(0,) * gemm.STORE_SLOTS, *epilogue.slots]
     words[gemm.PACK_B], words[gemm.STORE] = packer, store
     words[gemm_few.SOURCE:gemm_few.LINE + 1] = address, *matrix.spot, matrix.row
-    return _kernel(reg, T), words, lay, epilogue.form
+    return _kernel(reg, code, T), words, lay, epilogue.form
 
 
 __all__ = ["Few", "laid_out", "layout", "suits"]

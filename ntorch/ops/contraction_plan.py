@@ -109,6 +109,10 @@ def _cut(m_panels, n_panels, shape, kc, k, batch, item, threads):
     n_blocks = ceil_div(n_panels, max(1, wide // columns))
     work = 2.0 * m_panels * rows * n_panels * columns * max(k, 1) * batch
     wanted = min(4 * threads, work / TASK_FLOPS) if threads > 1 else 1
+    if m_blocks == 1 and m_panels * rows <= n_panels * columns and n_panels * batch >= 2 * threads:
+        # A, the smaller side, is shared, and each task packs a part of B that no other needs
+        tasks = ceil_div(int(wanted), threads) * threads if wanted >= 2 else 1
+        return 1, max(n_blocks, min(n_panels, ceil_div(tasks, batch)))
     while batch * m_blocks * n_blocks < wanted:
         if m_panels // m_blocks >= 2 * (n_panels // n_blocks) and m_panels > m_blocks:
             m_blocks += 1

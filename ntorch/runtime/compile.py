@@ -86,10 +86,10 @@ def _resolve(value, T, reassoc, inline=False):
 
 def _intrinsic(name):
     """The compiled twin of a stub; the intrinsics live in ``intrinsics*.py`` and
-    ``microkernel.py``."""
+    ``microkernel*.py``."""
     import importlib
     for module in ("intrinsics", "intrinsics_pointer", "intrinsics_pool", "intrinsics_winograd",
-                   "intrinsics_conv", "microkernel"):
+                   "intrinsics_conv", "microkernel", "microkernel_few"):
         try:
             found = getattr(importlib.import_module(f"{__package__}.{module}"), name, None)
         except ModuleNotFoundError:

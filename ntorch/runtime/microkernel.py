@@ -126,8 +126,10 @@ def _initial(tile, c, c_at, c_row, accumulate):
     return phis
 
 
-def _emit(tile, a, a_at, a_row, a_step, b, b_at, b_step, c, c_at, c_row, depth, accumulate):
-    """``c[i, :] = (accumulate ? c[i, :] : 0) + sum over k of a[i, k] * b[k, :]``."""
+def _emit(tile, a, a_at, a_row, a_step, b, b_at, b_step, c, c_at, c_row, depth, accumulate,
+          beside=None):
+    """``c[i, :] = (accumulate ? c[i, :] : 0) + sum over k of a[i, k] * b[k, :]``; ``beside(k)``
+    emits what else is done at each k."""
     builder = tile.builder
     start = _initial(tile, c, c_at, c_row, accumulate)
     head = builder.block
@@ -144,6 +146,8 @@ def _emit(tile, a, a_at, a_row, a_step, b, b_at, b_step, c, c_at, c_row, depth, 
         return builder.load(builder.gep(a, [at]))
 
     after = tile.step(left, lambda v: tile.load(b, b_k, v), sums)
+    if beside is not None:
+        beside(k)
     following = builder.add(k, I64(1))
     k.add_incoming(I64(0), head)
     k.add_incoming(following, loop)
