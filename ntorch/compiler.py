@@ -51,9 +51,9 @@ class OptimizedModule(Module):
         return OptimizedModule, (self._orig_mod,)
 
 
-def _compiled(function, fullgraph=False):
+def _compiled(function, fullgraph=False, dynamic=None):
     from .jit.compile import Compiled
-    return Compiled(function, fullgraph)
+    return Compiled(function, fullgraph, dynamic)
 
 
 def compile(model=None, *, fullgraph=False, dynamic=None, backend="ntorch", mode=None,
@@ -64,9 +64,11 @@ def compile(model=None, *, fullgraph=False, dynamic=None, backend="ntorch", mode
     later ones run the program. Results, gradients, changed arguments and random numbers are those
     of the plain call. What cannot be one program (a value read in the middle) runs in segments;
     with ``fullgraph`` it raises RuntimeError. ``compiled.explain()`` says what happened. Works as a
-    decorator too. ``dynamic``, ``mode`` and ``options`` choose nothing here: sizes never reach
-    generated kernels, so a new batch size costs a trace but no compilation. ``backend="eager"`` or
-    ``disable=True`` give the function back as it is.
+    decorator too. Sizes never reach generated kernels: a new batch size costs a trace, and
+    compilation only if it is the first on its side of a threshold, such as products of few rows.
+    With ``dynamic=True`` a dimension that has a second size is tried with many others, and what
+    they need is compiled at once, so that no later size compiles. ``mode`` and ``options`` choose
+    nothing here. ``backend="eager"`` or ``disable=True`` give the function back as it is.
 
     TypeError if ``model`` cannot be called.
     """
@@ -79,8 +81,8 @@ def compile(model=None, *, fullgraph=False, dynamic=None, backend="ntorch", mode
     if disable or backend == "eager":
         return model
     if isinstance(model, Module):
-        return OptimizedModule(model, fullgraph=fullgraph)
-    return _compiled(model, fullgraph)
+        return OptimizedModule(model, fullgraph=fullgraph, dynamic=dynamic)
+    return _compiled(model, fullgraph, dynamic)
 
 
 def lazy():

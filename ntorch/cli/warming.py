@@ -15,17 +15,29 @@ import sys
 DTYPES = {"f16": "float16", "bf16": "bfloat16", "f32": "float32", "f64": "float64", "i8": "int8",
           "i16": "int16", "i32": "int32", "i64": "int64", "u8": "uint8", "bool": "bool_",
           "b1": "bool_", "c64": "complex64", "c128": "complex128"}
-_SIGNATURE = re.compile(r"\s*([a-z0-9]+)\s*(?:\[([\d\s,]*)\])?\s*")
+_SIGNATURE = re.compile(r"\s*([a-z0-9]+)\s*(?:\[([\w\s,]*)\])?\s*")
+CHECKED = (16, 2, 50)       # sizes in place of a name that are run for real
 
 
 def parse_signature(text):
-    """``("float32", (32, 1, 28, 28))`` of ``f32[32,1,28,28]``; ValueError if it is none."""
+    """``("float32", ("N", 1, 28, 28))`` of ``f32[N,1,28,28]``; ValueError if it is none."""
     match = _SIGNATURE.fullmatch(text)
     name = match and (match[1] if match[1] in DTYPES.values() else DTYPES.get(match[1]))
-    if not name:
-        raise ValueError(f"{text!r} is no signature: expected one such as f32[32,1,28,28]; dtypes "
-                         f"are {', '.join(DTYPES)}")
-    return name, tuple(int(n) for n in (match[2] or "").replace(" ", "").split(",") if n)
+    sizes = (match and match[2] or "").replace(" ", "").split(",")
+    if not name or not all(n.isdecimal() or n.isidentifier() for n in sizes if n):
+        raise ValueError(f"{text!r} is no signature: expected one such as f32[32,1,28,28], or "
+                         "f32[N,1,28,28] for any number; dtypes are " + ", ".join(DTYPES))
+    return name, tuple(int(n) if n.isdecimal() else n for n in sizes if n)
+
+
+def sizes_of(signatures, ladder):
+    """Signatures of numbers for those with names: all names at the first size of the ladder, then
+    one after the other at each size."""
+    names = dict.fromkeys(n for _, shape in signatures for n in shape if type(n) is str)
+    usual = dict.fromkeys(names, ladder[0])
+    made = [usual] + [{**usual, name: size} for name in names for size in ladder[1:]]
+    return [[(dtype, tuple(each.get(n, n) for n in shape)) for dtype, shape in signatures]
+            for each in made]
 
 
 def find(place):
@@ -65,15 +77,13 @@ def _nothing(*table):
 
 # --- what is run ---------------------------------------------------------------------------------
 
-def phases(chosen):
+def phases(chosen, ladder):
     """``(name, function)`` of all that the command asked for; the model is made by the first."""
     made = {}
 
     def make():
-        import ntorch
         made["model"] = find(chosen["place"])
-        made["inputs"] = [ntorch.zeros(shape, dtype=getattr(ntorch, name.rstrip("_")))
-                          for name, shape in map(parse_signature, chosen["inputs"])]
+        made["inputs"] = sizes_of([parse_signature(text) for text in chosen["inputs"]], ladder)
         made["module"] = hasattr(made["model"], "named_parameters")
     yield "making the model", make
     for how in ("eager", "compiled"):
@@ -89,6 +99,14 @@ def _form(function, how):
     return Compiled(function)
 
 
+def _batches(signatures, times):
+    """Arguments of each signature, ``times`` of the first."""
+    import ntorch
+    for each in [signatures[0]] * (times - 1) + signatures:
+        yield [ntorch.zeros(shape, dtype=getattr(ntorch, name.rstrip("_")))
+               for name, shape in each]
+
+
 def _inference(made, how):
     import ntorch
     model = made["model"]
@@ -97,8 +115,8 @@ def _inference(made, how):
     run = _form(model, how)
     try:
         with ntorch.no_grad():
-            for _ in range(2):      # a first trace may see modules being imported, and be dropped
-                run(*made["inputs"])
+            for inputs in _batches(made["inputs"], 2):  # a first trace may see modules being
+                run(*inputs)                            # imported, and be dropped
     finally:
         if made["module"]:
             model.train(was)
@@ -125,22 +143,22 @@ def _training(made, how, name):
         return loss
 
     whole = _form(step, how)
-    for _ in range(3):              # the state of an optimizer appears at its first step
-        whole(*made["inputs"])
+    for inputs in _batches(made["inputs"], 3):      # an optimizer's state appears at the first
+        whole(*inputs)
     run = _form(model, how)         # and with the step outside: forward and backward by themselves
-    for _ in range(2):
-        losses = [t.sum() for t in tensors_of(run(*made["inputs"])) if t.requires_grad]
+    for inputs in _batches(made["inputs"], 2):
+        losses = [t.sum() for t in tensors_of(run(*inputs)) if t.requires_grad]
         if losses:
             sum(losses[1:], losses[0]).backward()
     for parameter in parameters:
         parameter.grad = None
 
 
-def _run(chosen, stop):
+def _run(chosen, stop, ladder):
     """Run every phase; returns ``{phase: error}``. What the model prints goes to stderr."""
     errors = {}
     with contextlib.redirect_stdout(sys.stderr):
-        for name, function in phases(chosen):
+        for name, function in phases(chosen, ladder):
             try:
                 function()
             except Exception as error:      # the model's own, or that of values that are not there
@@ -161,12 +179,13 @@ def collect(chosen):
     """Find kernels without running one, tell their keys, compile those whose keys come back."""
     import ntorch  # noqa: F401 - before anything is collected
 
+    from ..jit.rehearse import LADDER
     from ..jit.saving import runtime_functions
     from ..runtime import build, store
     build.dry = Collected()
     for function in runtime_functions():
         build.kernel(function, ("table",))
-    errors = _run(chosen, stop=False)
+    errors = _run(chosen, stop=False, ladder=(16, *LADDER, 1))
     kernels = build.dry.kernels
     missing = [key for key in kernels if store.get(key) is None]
     _say({"found": len(kernels), "missing": sorted(missing), "errors": errors})
@@ -185,7 +204,7 @@ def collect(chosen):
 def check(chosen):
     """Run everything for real; what is missing is compiled."""
     from ..runtime import build
-    errors = _run(chosen, stop=True)
+    errors = _run(chosen, stop=True, ladder=CHECKED)
     _say({"errors": errors, "compiled": build.counters["compiled"],
           "kernels": len({k.key for k in build.known() if k.is_ready()})})
 

@@ -21,7 +21,8 @@ def add_parser(commands):
     warmup.add_argument("place", metavar="package.module:factory", nargs="?",
                         help="what returns the model, or the function itself if it needs arguments")
     warmup.add_argument("inputs", metavar="f32[32,1,28,28]", nargs="*",
-                        help="dtype and shape of each argument")
+                        help="dtype and shape of each argument; a name such as N in place of a "
+                        "size stands for any number")
     warmup.add_argument("--grad", action="store_true", help="backward too, in training mode")
     warmup.add_argument("--step", metavar="OPTIMIZER",
                         help="whole training steps with this optimizer of ntorch.optim, e.g. Adam")

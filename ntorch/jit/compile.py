@@ -9,6 +9,7 @@ Python again.
 """
 import contextlib
 import functools
+import itertools
 import threading
 
 from ..runtime import recording
@@ -18,13 +19,18 @@ from .guard_watch import Watch
 from .maker import make_variant
 from .recorder import Recorder
 from .regions import SharedArgument, TraceError
+from .rehearse import Sizes, rehearse
 from .segments import run_segment
 from .signature import signature, unflatten
 from .tree import replaced
 from .variant import Variant
 
-MOST_VARIANTS = 64          # of one signature, before the function is no longer compiled
+MOST_VARIANTS = 64          # of one signature
+LEAST_VARIANTS = 8          # that a function keeps however long they are
+MOST_LAUNCHES = 1 << 14     # of all its variants together: some 100 MB of Python objects
 MOST_FAILURES = 8           # traces in a row that gave no variant
+MOST_HISTORY = 1024         # traces that ``explain`` remembers
+_now = itertools.count(1).__next__
 
 
 class _All:
@@ -47,11 +53,11 @@ class Compiled:
     ``explain()`` says what happened, ``programs()`` gives what was compiled.
     """
 
-    def __init__(self, function, fullgraph=False):
-        self.function, self.fullgraph = function, fullgraph
-        self.variants, self.history = {}, []
+    def __init__(self, function, fullgraph=False, dynamic=False):
+        self.function, self.fullgraph, self.dynamic = function, fullgraph, bool(dynamic)
+        self.variants, self.history, self.forgotten = {}, [], 0
         self.free, self.numbers = set(), {}     # positions of floats that are inputs
-        self.failures = 0
+        self.failures, self.sizes = 0, Sizes()
         self.lock = threading.RLock()
         functools.update_wrapper(self, function, updated=())
 
@@ -62,6 +68,7 @@ class Compiled:
         tensors, numbers = call[1], call[2]
         for variant in self.variants.get(call[0], ()):
             if variant.holds(tensors, numbers):
+                variant.used = _now()
                 return variant.run(tensors, numbers)
         if self.failures >= MOST_FAILURES:
             return self._lazily(arguments, keywords)
@@ -73,7 +80,7 @@ class Compiled:
             return self
         bound = instance.__dict__.get(("compiled", id(self)))
         if bound is None:
-            bound = Compiled(self.function.__get__(instance, owner), self.fullgraph)
+            bound = Compiled(self.function.__get__(instance, owner), self.fullgraph, self.dynamic)
             instance.__dict__["compiled", id(self)] = bound
         return bound
 
@@ -82,7 +89,7 @@ class Compiled:
     def _trace(self, arguments, keywords, whole=False):
         self._free_numbers(arguments, keywords)
         key, tensors, numbers, spec = signature(arguments, keywords, self.free)
-        known = self.variants.setdefault(key, [])
+        known = self.variants.get(key, ())
         for variant in known:       # another thread made it meanwhile
             if variant.holds(tensors, numbers):
                 return variant.run(tensors, numbers)
@@ -94,7 +101,7 @@ class Compiled:
         frozen = {}
         given, named = unflatten(spec, stands, self._dynamic(recorder, numbers, frozen))
         with recorder:
-            watch = Watch(self.function, given, named)
+            watch = recorder.watch = Watch(self.function, given, named)
             try:
                 with this_call(numbers), watch:
                     result = self.function(*given, **named)
@@ -107,21 +114,59 @@ class Compiled:
                 raise
             variant, reasons = None, self._reasons(watch, recorder)
             if not reasons:
+                recorder.sift()
                 variant, reason = make_variant(recorder, result, stands, tensors)
                 reasons = [reason] if reason else []
             if variant is None:
                 recorder.flush()
         if variant is None:
             return self._not_kept(why, reasons, recorder, result)
+        del result, given, named        # with them goes the tape, which holds on to proxies
         recorder.dismiss()
         variant.function, variant.call_spec = self.function, spec
         variant.guard(watch, {id(t) for t in (*stands, *tensors)}, frozen)
         self.failures = 0
         self._note(why, variant)
-        if len(known) >= MOST_VARIANTS:
-            known.pop(0)
-        known.append(variant)
+        variant.used = _now()
+        self._add(key, variant)
+        if self.dynamic:
+            self._rehearse(spec, tensors, numbers)
         return variant.run(tensors, numbers, drawn=True)
+
+    def _rehearse(self, spec, tensors, numbers):
+        """Have what other sizes ask for compiled, once a dimension was seen with two."""
+        moved = self.sizes.moved(spec, tensors)
+        if moved:
+            count = rehearse(self.function, spec, tensors, numbers, moved, _stand_ins,
+                             self._dynamic)
+            self._note("a dimension has a second size",
+                       f"kernels are compiled that {count} other sizes ask for")
+
+    # --- how many variants are kept ---------------------------------------------------------------
+
+    def _add(self, key, variant):
+        """Keep a variant; those that were not used lately make room for it."""
+        every = [(k, v) for k, known in self.variants.items() for v in known]
+        same = [pair for pair in every if pair[0] == key]
+        if len(same) >= MOST_VARIANTS:
+            self._drop(*min(same, key=_last_use))
+        launches = variant.launches + sum(v.launches for _, v in every)
+        while launches > MOST_LAUNCHES and len(every) >= LEAST_VARIANTS:
+            unused = min(every, key=_last_use)
+            every.remove(unused)
+            launches -= unused[1].launches
+            self._drop(*unused)
+        # calls of other threads go through the old list
+        self.variants[key] = [*self.variants.get(key, ()), variant]
+
+    def _drop(self, key, variant):
+        kept = [v for v in self.variants.get(key, ()) if v is not variant]
+        if kept:
+            self.variants[key] = kept
+        else:
+            self.variants.pop(key, None)
+        self.history = [(why, "dropped: others were used since" if what is variant else what)
+                        for why, what in self.history]
 
     def _again_whole(self, recorder, arguments, keywords):
         """Trace anew with regions for the whole storages of arguments."""
@@ -132,6 +177,8 @@ class Compiled:
     def _free_numbers(self, arguments, keywords):
         """Floats that differ from those of an otherwise equal call are inputs from now on."""
         key, _, numbers, _ = signature(arguments, keywords, _ALL)
+        if len(self.numbers) > MOST_HISTORY:
+            self.numbers.clear()
         before = self.numbers.setdefault(key, numbers)
         self.free |= {i for i, (a, b) in enumerate(zip(before, numbers, strict=True))
                       if type(a) is float and a != b}
@@ -163,6 +210,9 @@ class Compiled:
         return replaced(result, lambda t: originals.get(id(t), t))
 
     def _note(self, why, what):
+        if len(self.history) >= MOST_HISTORY:
+            del self.history[0]
+            self.forgotten += 1
         self.history.append((why, what))
         log("trace", lambda: f"{getattr(self, '__name__', self.function)}: {why}: "
             + (what if isinstance(what, str) else f"{len(what.forward.nodes)} launches forward"))
@@ -181,11 +231,15 @@ class Compiled:
     def explain(self):
         """Text: each trace, why it was made, what came out."""
         lines = []
-        for number, (why, what) in enumerate(self.history, 1):
+        for number, (why, what) in enumerate(self.history, 1 + self.forgotten):
             lines.append(f"trace {number}: {why}")
             text = what.explain() if isinstance(what, Variant) else what
             lines += ["  " + line for line in text.splitlines()]
         return "\n".join(lines) or "not called yet"
+
+
+def _last_use(pair):
+    return pair[1].used
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from ..ops.base import product
 from . import epilogue_code
 from .codegen import number_kind, number_slots, pointer_of
 from .epilogue_code import Chain
-from .ir import Check, Contract, Map, Pointer, View, conflicts
+from .ir import Contract, Map, Pointer, Together, View
 from .sums import Operand, chained, describe, refine, stride_at
 
 MOST_OPERANDS = 8           # with a value for each column, in one epilogue
@@ -265,23 +265,13 @@ def _moved_for(node, skipped, tail):
     ``node`` to be part of its tail; None if they cannot."""
     if not any(type(v) is View and v.buffer in tail.latest for v in node.operands):
         return None
-    moved, later = [], [node]
+    moved, later = [], Together([node])
     for other in reversed(skipped):
-        if any(_ordered(other, each) for each in later):
+        if later.follows(other):
             moved.append(other)
-            later.append(other)
-    if any(_ordered(member, other) for other in moved for member in tail.members()):
-        return None
-    return moved[::-1]
-
-
-def _ordered(first, second):
-    """Whether two nodes must stay in order: a failed check leaves what comes after it undone."""
-    if isinstance(first, Check) or isinstance(second, Check):
-        other = second if isinstance(first, Check) else first
-        if any(b.outlives for b in other.written_buffers()):
-            return True
-    return conflicts(first, second)
+            later.add(other)
+    members = Together(tail.members())
+    return None if any(map(members.follows, moved)) else moved[::-1]
 
 
 def candidates(graph):

@@ -7,6 +7,7 @@ through a third, and no element that one member writes and another sees at a dif
 is left are launches of generated kernels (``loopnest.py``, ``rows.py``, ``blocks.py``).
 """
 import heapq
+import sys
 
 from ..ops.base import product
 from ..runtime import dtypes
@@ -15,10 +16,9 @@ from .codegen import lower, pointer_of
 from .expression import Expression
 from .ir import Check, Fused, Map, Pointer, Reduce
 from .kinds import kind_of, refusal
-from .spaces import MAX_MEMBERS, MAX_OPERANDS, MORE, group_of, hazard, overlay
+from .spaces import MAX_MEMBERS, MAX_OPERANDS, MORE, Access, group_of, hazard, overlay
 
 NEIGHBOURS = 12         # groups at one buffer that are tried
-LARGE = 1 << 14         # bytes of a result that should not wait in memory
 
 
 def fuse(graph, build=True):
@@ -150,11 +150,11 @@ class Fusion:
         which need ``first``, and nothing of ``first`` would be spared its place in memory."""
         if max(self._needed_by(first), self._needed_by(second)) == self._needed_by(first):
             return False
-        if all(a.buffer.nbytes < LARGE for a in second.written()):
+        if all(_little(m, a) for m in second.members for a in m.results):
             return False
         both, read = first.nodes | second.nodes, {a.buffer for a in second.accesses()}
         return not any(
-            a.buffer.nbytes >= LARGE and a.buffer in read and not a.buffer.outlives
+            a.buffer in read and not a.buffer.outlives
             and not self.readers.get(a.buffer, 0) & ~both for a in first.written())
 
     def _needed_by(self, group):
@@ -267,7 +267,7 @@ class Kernel:
         made.writes = {o.access.buffer for o, _ in expression.stores} | {p.buffer for p in extra}
         made.reads = {v.operand.access.buffer for v in expression.values if v.kind == "load"}
         made.members = [repr(m.node) for m in self.group.members]
-        made.source, made.why = text, list(self.group.why)
+        made.source, made.why = sys.intern(text), list(self.group.why)
         made.origin = self.group.members[0].node.origin
         sizes = self.group.sizes
         made.bytes = sum(o.access.dtype.itemsize * product(
@@ -363,6 +363,13 @@ def _partial(node, buffer):
     return buffer in node.read_buffers() or not (
         type(node) is Map and len(node.results) == 1
         and node.results[0].numel() * node.results[0].dtype.itemsize == buffer.nbytes)
+
+
+def _little(member, result):
+    """Whether a result is little beside what it is made from: bytes in proportion, so that a batch
+    of another size is fused alike."""
+    return type(member.node) is Reduce and 2 * result.buffer.nbytes <= max(
+        a.buffer.nbytes for a in member.arguments if type(a) is Access)
 
 
 def _bits(bitset):

@@ -7,8 +7,10 @@ compiles all of them into one function of straight-line comparisons, asked befor
 """
 import collections
 import enum
+import functools
 import math
 import operator
+import sys
 import types
 
 import numpy as np
@@ -195,8 +197,9 @@ class Guards:
     def __init__(self, guards):
         self._guards = tuple(guards)
         self.count = len(self._guards)
-        self.source, scope = _source(self._guards)
-        exec(compile(self.source, "<ntorch guards>", "exec"), scope)
+        source, scope = _source(self._guards)
+        self.source = sys.intern(source)        # traces that differ in sizes alone share it
+        exec(_compiled(self.source), scope)
         self.check = scope["check"]
 
     @classmethod
@@ -220,6 +223,12 @@ class Guards:
 
     def __iter__(self):
         return iter(self._guards)
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled(source):
+    """The code of a guard function; traces that differ in sizes alone ask for the same."""
+    return compile(source, "<ntorch guards>", "exec")
 
 
 def _rank(guard):

@@ -4,7 +4,7 @@ A *buffer* is a piece of memory: an argument, a captured tensor, a constant or a
 is how a node sees one: dtype, shape, strides and offset in elements, as a tensor sees its storage;
 view ops of the traced program leave no node, only other strides. Nodes may write buffers in place,
 so the order of the list is the meaning of the graph; whoever moves a node minds who reads and
-writes the same buffer in between (``conflicts``).
+writes the same buffer in between (``Together``).
 """
 import numbers
 import typing
@@ -322,10 +322,11 @@ class HostFill(Node):
 
 
 class Graph:
-    """Buffers and nodes, in order; ``actions`` are the Dynamics and HostFills, as they came."""
+    """Buffers and nodes, in order; ``actions`` are the Dynamics and HostFills, as they came;
+    ``recomputed`` is what late nodes compute again: pairs of text and the bytes not kept."""
 
     def __init__(self):
-        self.buffers, self.nodes, self.actions = [], [], []
+        self.buffers, self.nodes, self.actions, self.recomputed = [], [], [], []
 
     def buffer(self, nbytes, kind, storage=None, label=""):
         """A new buffer."""
@@ -370,7 +371,29 @@ def _check_view(node, view):
                          f"{view.buffer.nbytes}")
 
 
-def conflicts(first, second):
-    """Whether the order of two nodes matters: one writes what the other reads or writes."""
-    writes, later = first.written_buffers(), second.written_buffers()
-    return bool(writes & later or writes & second.read_buffers() or later & first.read_buffers())
+class Together:
+    """What several nodes read and write: which others must stay in front of or behind them."""
+
+    def __init__(self, nodes):
+        self.touched, self.written, self.check, self.outlives = set(), set(), False, False
+        for node in nodes:
+            self.add(node)
+
+    def add(self, node):
+        """One node more."""
+        writes = node.written_buffers()
+        self.written |= writes
+        self.touched |= writes | node.read_buffers()
+        self.check |= isinstance(node, Check)
+        self.outlives |= any(b.outlives for b in writes)
+
+    def follows(self, node):
+        """Whether one of them and ``node`` must stay in order: conflicts, and a failed check leaves
+        what comes after it undone."""
+        writes = node.written_buffers()
+        if self.outlives and isinstance(node, Check):
+            return True
+        if self.check and any(b.outlives for b in writes):
+            return True
+        return not (self.touched.isdisjoint(writes)
+                    and self.written.isdisjoint(node.read_buffers()))

@@ -106,6 +106,7 @@ class Joint:
                 absorbed_ = absorbed(second)
             first.nodes, second.nodes = recompute(first, first.nodes, second.nodes, kept=outputs,
                                                   absorbed=absorbed_, separate=True)
+            second.recomputed, first.recomputed = first.recomputed, []
         for buffer in saved:
             buffer.escapes = buffer in outputs
         saved = _saved(first, second)

@@ -128,6 +128,9 @@ class Maker:
         self._describe(variant)
         variant.spent = [next(i for i, r in enumerate(self.results) if r is f) for f in freed]
         self.recorder.restore_grads()
+        for buffer in self.graph.buffers:   # a program is told where inputs are at each call: it
+            if buffer.kind == "input":      # keeps no argument or gradient of the first one alive
+                buffer.storage = None
         return variant
 
     def approve(self, *halves):

@@ -27,6 +27,21 @@ def lifetimes(nodes):
     return found
 
 
+def crossing(spans):
+    """``(bytes, place)``: the most that temporaries hold between two steps, and behind which."""
+    change = {}
+    for buffer, (first, last) in spans.items():
+        if first != last:
+            change[first] = change.get(first, 0) + buffer.nbytes
+            change[last] = change.get(last, 0) - buffer.nbytes
+    most = at = held = 0
+    for place in sorted(change):
+        held += change[place]
+        if held > most:
+            most, at = held, place
+    return most, at
+
+
 def arena(spans):
     """Place the buffers of ``lifetimes``; between fences no two share memory."""
     if memory.fenced:

@@ -19,6 +19,7 @@ from .ir import Check, Contract, Dynamic, Graph, HostFill, IntSlot, Pointer, Zer
 _ARENA, _TABLE = 0, 1           # the first two bases; inputs, host-filled and results follow
 _FEW = 1 << 16                  # items up to which a whole program runs holding the GIL
 _MOST_CHUNKS = 1024
+_FRAME = "frame"                # memory of a contraction while it runs
 
 
 def runner_kernel():
@@ -38,8 +39,7 @@ class Program:
     def __init__(self, graph, inputs, outputs):
         self.nodes, self.inputs, self.outputs = list(graph.nodes), list(inputs), list(outputs)
         self.fills = [a for a in graph.actions if isinstance(a, HostFill)]
-        self.actions = list(graph.actions)
-        self.peak = 0
+        self.actions, self.recomputed = list(graph.actions), list(graph.recomputed)
         self._lower()
 
     def _lower(self):
@@ -49,6 +49,7 @@ class Program:
         for buffer in filled:
             spans.pop(buffer, None)
         self.arena, self.temporaries = plan.arena(spans), list(spans)
+        self.crossing = plan.crossing({b: s for b, s in spans.items() if b.label != _FRAME})
         self.results = [b for b in self.outputs if b not in filled]
         bases = {b: 2 + i for i, b in enumerate([*self.inputs, *filled, *self.results])}
         self.base_of = bases
@@ -296,7 +297,7 @@ def _contraction(node, graph):
     words, lanes = list(node.slots), node.lanes
     n_words = len(words)
     places = frame(node, n_words)
-    memory_of = graph.buffer(places.nbytes, "temp", label="frame")
+    memory_of = graph.buffer(places.nbytes, "temp", label=_FRAME)
     memory_of.number = -1 - memory_of.number
     for slot, offset in frame_words(node, places).items():
         words[slot] = Pointer(memory_of, offset)

@@ -19,7 +19,6 @@ from .copies import replaced
 from .expression import cost
 from .ir import Launch, Map, Reduce, View
 
-SMALL = 1 << 14         # bytes of a buffer below which nothing is gained
 MOST_COST = 70          # operations of an element: three elementary functions and some arithmetic
 MOST_PLACES = 3         # in which a value is computed again
 _SOURCE, _SINK = "source", "sink"
@@ -71,7 +70,7 @@ class Crossing:
 
     def _is_pinned(self, buffer):
         """Whether a buffer that late nodes read lies in memory whatever is decided here."""
-        if buffer in self.kept or buffer.nbytes < SMALL or self._map(buffer) is None:
+        if buffer in self.kept or self._map(buffer) is None:
             return True
         readers = self.readers[buffer]
         if len({self.segments[p] for p in readers}) > MOST_PLACES:
@@ -83,7 +82,7 @@ class Crossing:
 
     def again(self, buffer):
         """The Map by which a buffer may be computed again, or None."""
-        if buffer.nbytes < SMALL or buffer in self.pinned or self._cost(buffer) > MOST_COST:
+        if buffer in self.pinned or self._cost(buffer) > MOST_COST:
             return None
         return self._map(buffer)
 
@@ -92,7 +91,7 @@ class Crossing:
         found = self.costs.get(buffer)
         if found is None:
             node = self._map(buffer)
-            if node is None or buffer.nbytes < SMALL or buffer in self.pinned:
+            if node is None or buffer in self.pinned:
                 found = 0
             elif not all(self._stays(b, node) for b in node.read_buffers()):
                 found = _ENDLESS
@@ -114,7 +113,7 @@ class Crossing:
         if buffer in self.pinned or buffer.kind == "constant":
             return 0
         if buffer.kind == "input" and buffer not in self.written:
-            return 0 if not self.separate or buffer in self.readers else buffer.nbytes
+            return 0 if not self.separate or buffer in self.readers else 2 * buffer.nbytes
         if buffer.kind != "temp" or self.separate and buffer in self.kept:
             return None                 # whoever gets a result may write it
         return buffer.nbytes if buffer in self.stored else 2 * buffer.nbytes   # written for this
@@ -245,7 +244,7 @@ def recompute(graph, early, late, **options):
     lost = {b for b in crossing.wanted if b in again}
     gained = {leaf for b in lost for leaf in _leaves(crossing, again, b)
               if crossing.price(leaf) and leaf not in crossing.wanted}
-    if sum(map(crossing.price, lost)) < sum(map(crossing.price, gained)) + SMALL:
+    if sum(map(crossing.price, lost)) <= sum(map(crossing.price, gained)):
         return early, late
     return _Copies(crossing, again, lost).made()
 
@@ -266,6 +265,8 @@ class _Copies:
             for buffer in sorted(node.read_buffers() & self.lost, key=lambda b: b.number):
                 node = replaced(node, buffer, self._copy(buffer, copies, late), 0)
             late.append(node)
+        crossing.graph.recomputed += [(repr(crossing.again(b)), b.nbytes) for b in sorted(
+            self.lost, key=lambda b: b.number)]
         early = list(crossing.early)
         for buffer, (copy, position) in sorted(self.snapshots.items(), key=lambda s: -s[1][1]):
             early.insert(position, self._snapshot(buffer, copy))

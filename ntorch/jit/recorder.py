@@ -28,7 +28,7 @@ from ..runtime import memory, recording
 from ..runtime.storage import Storage
 from . import kinds
 from .ir import Check, Contract, Dynamic, Graph, HostFill, Launch, Map, Reduce, View, Zero
-from .regions import Memory, TraceError
+from .regions import Memory, TraceError, held_beyond
 
 
 class Frame:
@@ -53,6 +53,7 @@ class Recorder(Memory):
         self.grads = {}             # id -> (tensor, the gradient it had)
         self.names, self.sealed = [""], False       # sealed: no segment may end
         self.pins = []              # (function, what it must give): see ``pin``
+        self.watch = None           # what sees Python at work: host functions need no watching
         self._previous = None
 
     # --- becoming this thread's recorder --------------------------------------------------------
@@ -69,10 +70,32 @@ class Recorder(Memory):
 
     def settle(self):
         """Give the views of storages that became real their addresses."""
-        alive = [s for s in (reference() for reference in self.moved) if s is not None]
+        alive = self._moved_for_tensors()
         self.moved = []
         if alive:
             _follow_all(alive)
+
+    def sift(self):
+        """Forget storages that became real under no tensor that is still there, before others than
+        tensors come to hold them."""
+        self.moved = [weakref.ref(storage) for storage in self._moved_for_tensors()]
+
+    def _moved_for_tensors(self):
+        alive = [s for s in (reference() for reference in self.moved) if s is not None]
+        if alive:
+            for tensor in self.captured.values():
+                if tensor._storage in alive:    # guards ask whether an address is the same object
+                    tensor._address = (tensor._storage.address
+                                       + tensor._offset * tensor.dtype.itemsize)
+        return held_beyond(alive, self._holds)
+
+    def _holds(self, storage):
+        """How often this recorder holds a storage that became real, by itself and by tensors."""
+        region, count = self.inputs.get(storage), 0
+        if region is not None:
+            count = 1 + (region.real is storage) + (region.buffer.storage is storage)
+        count += (storage in self.proxies) + (storage in self.proxied.values())
+        return count + sum(t._storage is storage for t in self.captured.values())
 
     # --- calls ----------------------------------------------------------------------------------
 
@@ -82,24 +105,34 @@ class Recorder(Memory):
             return entry.host
 
         def run(*arguments):
-            proxies = self.enter(entry, arguments)
+            unwatched = self.watch is not None and self.watch.pause()
             try:
-                result = entry.host(*proxies)
+                proxies = self.enter(entry, arguments)
+                try:
+                    result = entry.host(*proxies)
+                finally:
+                    self.leave()
+                return self._original(result, arguments, proxies)
             finally:
-                self.leave()
-            return self._original(result, arguments, proxies)
+                if unwatched:
+                    self.watch.resume()
         return run
 
     def run_inplace(self, entry, arguments):
         """What the tape calls for the in-place form."""
-        proxies = self.enter(entry, arguments)
+        unwatched = self.watch is not None and self.watch.pause()
         try:
-            if entry.inplace_only:
-                entry.host(*proxies)
-            else:
-                eager.run_inplace(entry, proxies)
+            proxies = self.enter(entry, arguments)
+            try:
+                if entry.inplace_only:
+                    entry.host(*proxies)
+                else:
+                    eager.run_inplace(entry, proxies)
+            finally:
+                self.leave(proxies[0])
         finally:
-            self.leave(proxies[0])
+            if unwatched:
+                self.watch.resume()
 
     def run_out(self, entry, arguments, out):
         """What the tape calls for the ``out=`` form; results may replace the memory of ``out``."""

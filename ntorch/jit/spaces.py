@@ -195,10 +195,12 @@ def _moved(member, pieces, side, full):
     def move(access):
         if type(access) is not Access:
             return access
-        return access._replace(strides=tuple(
-            0 if p[side] is None else access.strides[p[side]] * p[side + 1] for p in pieces))
-    return member._replace(arguments=tuple(map(move, member.arguments)),
-                           results=tuple(map(move, member.results)), full=member.full and full)
+        old = access.strides
+        return Access(access.buffer, access.dtype, access.offset, tuple([
+            0 if place is None else old[place] * factor for place, factor in wanted]))
+    wanted = [(p[side], p[side + 1]) for p in pieces]
+    return Member(member.node, member.position, tuple(map(move, member.arguments)),
+                  tuple(map(move, member.results)), member.full and full)
 
 
 def _coarsened(sizes, columns, members):
@@ -225,9 +227,10 @@ def _coarsened(sizes, columns, members):
     def move(access):
         if type(access) is not Access:
             return access
-        return access._replace(strides=tuple(access.strides[d] for d in kept))
-    members = [m._replace(arguments=tuple(map(move, m.arguments)),
-                          results=tuple(map(move, m.results))) for m in members]
+        old = access.strides
+        return Access(access.buffer, access.dtype, access.offset, tuple([old[d] for d in kept]))
+    members = [Member(m.node, m.position, tuple(map(move, m.arguments)),
+                      tuple(map(move, m.results)), m.full) for m in members]
     return merged, columns, members
 
 

@@ -11,7 +11,7 @@ class StoredProgram(Program):
     """Runs what ``saving.py`` wrote down; ``fail`` raises the error of a check."""
 
     def __init__(self, entry, kernels, fail):
-        self.nodes, self.inputs, self.actions, self.fills, self.peak = [], [], [], [], 0
+        self.nodes, self.inputs, self.actions, self.fills = [], [], [], []
         self.steps_of = []
         self.outputs = self.results = [Buffer(i, n, "temp")
                                        for i, n in enumerate(entry["outputs"])]

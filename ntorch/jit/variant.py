@@ -9,7 +9,7 @@ import operator
 from ..runtime.storage import Borrowed
 from .backward import CompiledBackward, SpentBackward
 from .call import this_call
-from .explain import program_text, source_text
+from .explain import memory_of, memory_text, program_text, source_text
 from .lower import overlap
 from .signature import unflatten
 from .tree import replaced
@@ -46,6 +46,7 @@ class Variant:
     def __init__(self):
         self.guards = None
         self.forward = self.backward = None
+        self.used = 0           # when it ran last, by the count of ``compile.py``
 
     def guard(self, watch, exclude, frozen):
         """Take over what the trace depends on besides its arguments."""
@@ -139,9 +140,21 @@ class Variant:
         found = [("forward", self.forward), ("backward", self.backward)]
         return [pair for pair in found if pair[1] is not None]
 
+    @property
+    def launches(self):
+        """Launches of its programs: what a variant costs memory in."""
+        return sum(len(program.nodes) for _, program in self.programs())
+
     def explain(self):
         """What the programs are made of: each launch, its members, why groups were cut, memory."""
-        return "\n".join(program_text(program, title) for title, program in self.programs())
+        return "\n".join([*(program_text(program, title) for title, program in self.programs()),
+                          memory_text(self.memory)])
+
+    @property
+    def memory(self):
+        """What forward keeps for backward, what is computed again, and the planned peak."""
+        return memory_of(*[program for _, program in self.programs()],
+                         *([self.saved_places] if self.backward is not None else []))
 
     def source(self):
         """The generated kernels, as the Python they are."""
