@@ -185,7 +185,7 @@ def collect(chosen):
     build.dry = Collected()
     for function in runtime_functions():
         build.kernel(function, ("table",))
-    errors = _run(chosen, stop=False, ladder=(16, *LADDER, 1))
+    errors = _run(chosen, stop=False, ladder=(16, *LADDER))
     kernels = build.dry.kernels
     missing = [key for key in kernels if store.get(key) is None]
     _say({"found": len(kernels), "missing": sorted(missing), "errors": errors})

@@ -19,7 +19,7 @@ from .signature import context, unflatten
 from .unfit import Unfit
 
 # on either side of the thresholds, and filling the tiles of products well and badly
-LADDER = (2, 3, 4, 6, 8, 12, 16, 17, 24, 32, 33, 44, 50, 64, 96, 100, 128)
+LADDER = (1, 2, 3, 4, 6, 8, 12, 16, 17, 24, 32, 33, 44, 50, 64, 96, 100, 128)
 
 
 class Sizes:
