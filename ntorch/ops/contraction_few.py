@@ -16,6 +16,7 @@ from .contraction_plan import (
     TASK_FLOPS,
     Layout,
     ceil_div,
+    evenly,
     k_block,
     tile,
 )
@@ -62,11 +63,11 @@ def _kernel(target_tile, code, T):
 
 
 def _blocks(parts, work, batch, threads):
-    """How many tasks the ``parts`` of A make for each matrix: as many for each thread."""
+    """How many tasks the ``parts`` of A make for each matrix."""
     wanted = min(TASKS_A_LANE * threads, int(work // TASK_FLOPS))
     if threads < 2 or wanted < 2:
         return 1
-    return min(parts, ceil_div(ceil_div(wanted, threads) * threads, batch))
+    return evenly(parts, ceil_div(wanted, batch), batch, threads)
 
 
 @functools.lru_cache(maxsize=4096)

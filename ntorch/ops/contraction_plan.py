@@ -111,8 +111,7 @@ def _cut(m_panels, n_panels, shape, kc, k, batch, item, threads):
     wanted = min(4 * threads, work / TASK_FLOPS) if threads > 1 else 1
     if m_blocks == 1 and m_panels * rows <= n_panels * columns and n_panels * batch >= 2 * threads:
         # A, the smaller side, is shared, and each task packs a part of B that no other needs
-        tasks = ceil_div(int(wanted), threads) * threads if wanted >= 2 else 1
-        return 1, max(n_blocks, min(n_panels, ceil_div(tasks, batch)))
+        return 1, max(n_blocks, evenly(n_panels, ceil_div(int(wanted), batch), batch, threads))
     while batch * m_blocks * n_blocks < wanted:
         if m_panels // m_blocks >= 2 * (n_panels // n_blocks) and m_panels > m_blocks:
             m_blocks += 1
@@ -123,6 +122,14 @@ def _cut(m_panels, n_panels, shape, kc, k, batch, item, threads):
         else:
             break
     return _even(m_blocks, m_panels, n_blocks * batch, work, threads), n_blocks
+
+
+def evenly(parts, wanted, times, threads):
+    """How many blocks to make of ``parts``: ``wanted`` or up to twice as many, for threads that
+    take blocks ``times`` over to end together."""
+    wanted = max(1, min(parts, wanted))
+    return min(range(wanted, min(parts, 2 * wanted) + 1),
+               key=lambda blocks: ceil_div(blocks * times, threads) * ceil_div(parts, blocks))
 
 
 def _even(m_blocks, m_panels, times, work, threads):
