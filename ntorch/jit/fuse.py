@@ -48,6 +48,7 @@ class Fusion:
         self.readers, self.writers = {}, {}
         self.before = _dependencies(self.nodes, self.readers, self.writers)
         self.spread = False
+        self.refused = {}           # two groups -> why they do not merge; that does not change
         self.groups = {}            # position -> group, or None for other nodes
         self.leaders = list(range(len(self.nodes)))     # position -> the first of its group
         self.ancestors = {}         # leader -> bitset of all that must run before its group
@@ -100,8 +101,10 @@ class Fusion:
                 continue
             if self._first(earlier) > self._first(group) and siblings:
                 group, earlier = earlier, group
-            merged = self._try(earlier, group)
+            tried = earlier.nodes, group.nodes, self.spread
+            merged = self.refused.get(tried) or self._try(earlier, group)
             if type(merged) is str:
+                self.refused[tried] = merged
                 if not siblings and not self.spread:
                     note = f"{self.nodes[position].name} stays apart: {merged}"
                     if note not in group.why:
