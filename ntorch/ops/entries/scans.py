@@ -7,7 +7,7 @@ from ..dtype_rules import _scalar_name
 from ..grids import calculable, grid, rows_grain, write_out
 from ..registry import ops
 from ..structured import as_dtype, contiguous, run, structured
-from .reductions import return_type
+from .extremes import return_type
 
 _STATE = {dtypes.float32: dtypes.float64}     # running values are kept wider than the elements
 

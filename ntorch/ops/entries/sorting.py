@@ -8,8 +8,8 @@ from ..dtype_rules import _scalar_name
 from ..grids import flat, raw, reshaped, sides, write_out
 from ..registry import ops
 from ..structured import as_dtype, contiguous, run, structured
+from .extremes import return_type
 from .indexing import gather_into
-from .reductions import return_type
 
 GRAIN = 4096        # elements of rows sorted by one task
 
