@@ -34,7 +34,9 @@ from .registry import ops
 SMALL_B = 1 << 17           # elements of a B that is read in place: it stays in the L2 cache
 SMALL_OUT = 1 << 18         # and of the result
 SMALL_FLOPS = 1 << 22       # a B whose columns are not side by side is turned up to here
-FEW_ROWS = 32               # as many rows of x need dot products, not packing, in x @ w.T
+FEW_ROWS = 32               # as many rows of x need dot products, not packing, in x @ w.T,
+FEW_ROWS_FAR = 24           # or as many if w has more than FAR elements: dots read it slower
+FAR = 1 << 20
 GRAIN_FLOPS = 1 << 19       # what one chunk of a parallel small product holds
 GRAIN_READ = 1 << 17        # elements of the matrix that one chunk of a vector's product holds
 _PLAIN = (build.double_bits(1.0), build.double_bits(0.0))       # alpha 1, beta 0
@@ -197,8 +199,9 @@ def launcher(a, b, c, batch, m, n, k, code, T):
             run = _vector_product(a, b, c, batch, m, n, k, T)
             if run is not None:
                 return run
-        few = m <= FEW_ROWS and batch == 1 and a.col == 1 and b.row == 1 and b.col != 1
-        if few and n >= 8 and k >= 64 and n * k >= 4096:
+        few = m <= (FEW_ROWS if n * k <= FAR else FEW_ROWS_FAR) and n >= 8
+        rows = batch == 1 and a.col == 1 and b.row == 1 and b.col != 1
+        if few and rows and k >= 64 and n * k >= 4096:
             return _few_rows(a, b, c, m, n, k, T)
         if _fits_small(b, m, n, k, tile(T)):
             return _small_product(a, b, c, batch, m, n, k, T)
