@@ -8,7 +8,7 @@ from ntorch.autograd import gradcheck
 from ntorch.nn import functional
 from ntorch.ops import contraction, contraction_few
 from ntorch.ops.contraction import NOTHING, Matrix, epilogue, gemm, set_target, source
-from ntorch.ops.contraction_plan import launch_plan
+from ntorch.ops.contraction_plan import TILES, launch_plan
 from ntorch.runtime import pool
 
 RNG = np.random.default_rng(7)
@@ -107,16 +107,18 @@ def test_affine_and_depth_zero(turned):
 
 
 def test_who_is_sent_there():
-    assert contraction_few.suits(768, 64, 256)
-    assert not contraction_few.suits(768, 64, 32)
-    assert not contraction_few.suits(64, 65, 256)
-    assert not contraction_few.suits(4096, 1024, 256)
+    wide, narrow = TILES["avx512"]["f4"], TILES["neon"]["f4"]
+    assert contraction_few.suits(768, 64, 256, wide)
+    assert not contraction_few.suits(768, 64, 32, wide)
+    assert not contraction_few.suits(64, 65, 256, wide)
+    assert not contraction_few.suits(4096, 1024, 256, wide)
+    assert not contraction_few.suits(768, 64, 256, narrow)
 
 
 @pytest.fixture
 def always(monkeypatch):
     """Whatever lies as it must is multiplied so."""
-    monkeypatch.setattr(contraction_few, "suits", lambda many, few, k: few <= many)
+    monkeypatch.setattr(contraction_few, "suits", lambda many, few, k, reg: few <= many)
     monkeypatch.setattr(contraction, "_fits_small", lambda *sizes: False)
     monkeypatch.setattr(contraction, "FEW_ROWS", 0)
     monkeypatch.setattr(contraction, "_launchers", {})

@@ -205,9 +205,9 @@ def launcher(a, b, c, batch, m, n, k, code, T):
             return _few_rows(a, b, c, m, n, k, T)
         if _fits_small(b, m, n, k, tile(T)):
             return _small_product(a, b, c, batch, m, n, k, T)
-    if b.row == 1 and contraction_few.suits(n, m, k):
+    if b.row == 1 and contraction_few.suits(n, m, k, tile(T)):
         return _few_product(a, b, c, batch, m, n, k, code, T, turned=True)
-    if a.col == 1 and contraction_few.suits(m, n, k):
+    if a.col == 1 and contraction_few.suits(m, n, k, tile(T)):
         return _few_product(a, b, c, batch, m, n, k, code, T, turned=False)
     return _packed_product(a, b, c, batch, m, n, k, code, T)
 

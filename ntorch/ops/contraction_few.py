@@ -39,10 +39,14 @@ class Few(typing.NamedTuple):
     slots: tuple            # how many slots of their own packer b and the epilogue have
 
 
-def suits(many, few, k):
+def suits(many, few, k, reg):
     """Whether products of ``many`` lines, which lie side by side along k, by ``few`` others are
-    better done so than by packing both sides."""
-    return few <= min(MOST_LINES, many) and k >= LEAST_DEPTH
+    better done so than by packing both sides.
+
+    Where numbers do not fill vectors for nothing, several that lie side by side are loaded at once,
+    from panels.
+    """
+    return few <= min(MOST_LINES, many) and k >= LEAST_DEPTH and reg.spread == 1
 
 
 @functools.cache

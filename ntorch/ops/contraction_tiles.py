@@ -12,6 +12,7 @@ class Tile(typing.NamedTuple):
     lanes: int
     small_rows: int
     masked: int         # whether the target has masked vector loads and stores
+    spread: int = 0     # whether a number from anywhere in memory fills a vector at no cost
 
     @property
     def width(self):
@@ -20,8 +21,8 @@ class Tile(typing.NamedTuple):
 
 
 TILES = {
-    "avx512": {"f4": Tile(12, 2, 16, 8, 1), "f8": Tile(12, 2, 8, 8, 1)},
-    "avx2": {"f4": Tile(6, 2, 8, 6, 1), "f8": Tile(6, 2, 4, 6, 1)},
+    "avx512": {"f4": Tile(12, 2, 16, 8, 1, 1), "f8": Tile(12, 2, 8, 8, 1, 1)},
+    "avx2": {"f4": Tile(6, 2, 8, 6, 1, 1), "f8": Tile(6, 2, 4, 6, 1, 1)},
     "neon": {"f4": Tile(8, 3, 4, 8, 0), "f8": Tile(8, 3, 2, 8, 0)},
     "portable": {"f4": Tile(4, 2, 4, 4, 0), "f8": Tile(4, 2, 2, 4, 0)},
 }
