@@ -35,8 +35,9 @@ def small_product_kernel(rows, vectors, lanes, masked):
 
     ``b`` needs columns side by side (``b_col`` 1) or at most ``STACK_DEPTH`` rows: otherwise each
     column panel is turned on the stack. ``out`` is (batch, m, n) contiguous. Range: batch times
-    ``blocks`` blocks of rows. ``masked``: whether the target has masked loads and stores; where it
-    has not, the last columns go through copies on the stack, and K is at most ``STACK_DEPTH``.
+    ``blocks`` blocks of rows times ``across`` blocks of column panels. ``masked``: whether the
+    target has masked loads and stores; where it has not, the last columns go through copies on the
+    stack, and K is at most ``STACK_DEPTH``.
     """
     width = vectors * lanes
     half = max(1, vectors // 2)
@@ -48,17 +49,22 @@ def small_product_kernel(rows, vectors, lanes, masked):
     def small_product(a, a_inner, a_outer, a_batch, a_row, a_col,
                       b, b_inner, b_outer, b_batch, b_row, b_col,
                       c, c_inner, c_outer, c_batch, c_row, c_col,
-                      out, m, n, k, blocks, alpha, beta, begin, end):
+                      out, m, n, k, blocks, across, alpha, beta, begin, end):
         turned = stack_array(T(0), stack)
         aside = stack_array(T(0), edge)
+        panels = (n + width - 1) // width
         for item in range(begin, end):
-            batch = item // blocks
-            block = item - batch * blocks
+            row_block = item // across
+            side = item - row_block * across
+            batch = row_block // blocks
+            block = row_block - batch * blocks
             first = block * m // blocks
             last = (block + 1) * m // blocks
+            left_side = side * panels // across * width
+            right_side = min(n, (side + 1) * panels // across * width)
             a_at = matrix_offset(batch, a_inner, a_outer, a_batch)
             b_at = matrix_offset(batch, b_inner, b_outer, b_batch)
-            for column in range(0, n, width):
+            for column in range(left_side, right_side, width):
                 columns = min(width, n - column)
                 panel = b
                 p_at = b_at + column * b_col
@@ -116,10 +122,11 @@ def small_product_kernel(rows, vectors, lanes, masked):
                                 out[(batch * m + i + r) * n + column + j] = aside[r * width + j]
                     i += done
             if alpha != T(1) or beta != T(0):
-                c_at = matrix_offset(batch, c_inner, c_outer, c_batch)
+                c_at = matrix_offset(batch, c_inner, c_outer, c_batch) + left_side * c_col
                 for i in range(first, last):
                     at = (batch * m + i) * n
-                    finish_row(out[at:at + n], c[c_at + i * c_row:], c_col, alpha, beta)
+                    finish_row(out[at + left_side:at + right_side], c[c_at + i * c_row:], c_col,
+                               alpha, beta)
     return small_product
 
 

@@ -20,6 +20,7 @@ from .contraction_plan import (
     Source,
     ceil_div,
     contract,
+    evenly,
     laid_out,
     launch_plan,
     place,
@@ -33,10 +34,12 @@ from .registry import ops
 
 SMALL_B = 1 << 17           # elements of a B that is read in place: it stays in the L2 cache
 SMALL_OUT = 1 << 18         # and of the result
-SMALL_FLOPS = 1 << 22       # a B whose columns are not side by side is turned up to here
+SMALL_FLOPS = 1 << 22       # a B whose columns are not side by side is turned up to here,
+SMALL_ROWS = 56             # or four times as far, with so few rows
 FEW_ROWS = 32               # as many rows of x need dot products, not packing, in x @ w.T,
 FEW_ROWS_FAR = 24           # or as many if w has more than FAR elements: dots read it slower
 FAR = 1 << 20
+DEEP = 256                  # from 16 rows on, dots of fewer elements cost more than turning w
 GRAIN_FLOPS = 1 << 19       # what one chunk of a parallel small product holds
 GRAIN_READ = 1 << 17        # elements of the matrix that one chunk of a vector's product holds
 _PLAIN = (build.double_bits(1.0), build.double_bits(0.0))       # alpha 1, beta 0
@@ -48,7 +51,7 @@ _SMALL_KINDS = {
     "matvec": (*_OPERAND, "i", *_OPERAND, *_OPERAND, "i", _FLAT, "i", "i", *_SCALARS),
     "vecmat": (*_OPERAND, "i", *_OPERAND, "i", *_OPERAND, "i", _FLAT, "i", "i", "i", *_SCALARS),
     "few_rows": (_FLAT, "i", _FLAT, "i", _FLAT, "i", "i", _FLAT, "i", "i", "i", *_SCALARS),
-    "small_product": ((*_OPERAND, "i", "i") * 3 + (_FLAT, "i", "i", "i", "i", *_SCALARS)),
+    "small_product": ((*_OPERAND, "i", "i") * 3 + (_FLAT, *"iiiii", *_SCALARS)),
 }
 
 
@@ -111,13 +114,18 @@ def _vector_product(a, b, c, batch, m, n, k, T):
 
 def _small_product(a, b, c, batch, m, n, k, T):
     flops = 2 * m * n * max(k, 1)
-    # where B's columns are not side by side, each block turns B again
-    lines = 32 if b.col == 1 or m <= 64 else 48
-    blocks = max(1, min(ceil_div(m, lines), flops // GRAIN_FLOPS))
-    blocks += blocks % 2 if blocks > 1 else 0
+    panels, wanted = ceil_div(n, tile(T).width), max(1, round(flops / GRAIN_FLOPS))
+    if b.col == 1:
+        blocks = min(ceil_div(m, 32), wanted)
+        blocks += blocks % 2 if blocks > 1 else 0
+        across = min(panels, max(1, wanted // blocks))
+    else:       # each block of rows turns B again
+        across = evenly(panels, wanted, 1, 2) if wanted > 1 else 1
+        blocks = min(ceil_div(m, 32), max(1, wanted // across))
     return _call(_small("small_product", T, tile(T)), (*a.spot, a.row, a.col),
-                 (*b.spot, b.row, b.col), (*c.spot, c.row, c.col), (batch * m * n, m, n, k, blocks),
-                 batch * blocks, max(1, GRAIN_FLOPS * blocks // flops))
+                 (*b.spot, b.row, b.col), (*c.spot, c.row, c.col),
+                 (batch * m * n, m, n, k, blocks, across), batch * blocks * across,
+                 max(1, GRAIN_FLOPS * blocks * across // flops))
 
 
 def _few_rows(a, b, c, m, n, k, T):
@@ -184,7 +192,8 @@ def _fits_small(b, m, n, k, shape):
     """Whether a product is better done on the operands as they lie."""
     if b.col == 1 and (shape.masked or n % shape.width == 0 or k <= gemm_small.STACK_DEPTH):
         return k * n <= SMALL_B and m * n <= SMALL_OUT
-    return k <= gemm_small.STACK_DEPTH and 2 * m * n * k <= SMALL_FLOPS
+    return k <= gemm_small.STACK_DEPTH and 2 * m * n * k <= (
+        SMALL_FLOPS if m > SMALL_ROWS else 4 * SMALL_FLOPS)
 
 
 def launcher(a, b, c, batch, m, n, k, code, T):
@@ -199,11 +208,13 @@ def launcher(a, b, c, batch, m, n, k, code, T):
             run = _vector_product(a, b, c, batch, m, n, k, T)
             if run is not None:
                 return run
-        few = m <= (FEW_ROWS if n * k <= FAR else FEW_ROWS_FAR) and n >= 8
+        small = _fits_small(b, m, n, k, tile(T))
+        few = n >= 8 and m <= (FEW_ROWS if n * k <= FAR else FEW_ROWS_FAR) and not (
+            small and m >= 16 and k < DEEP)
         rows = batch == 1 and a.col == 1 and b.row == 1 and b.col != 1
         if few and rows and k >= 64 and n * k >= 4096:
             return _few_rows(a, b, c, m, n, k, T)
-        if _fits_small(b, m, n, k, tile(T)):
+        if small:
             return _small_product(a, b, c, batch, m, n, k, T)
     if b.row == 1 and contraction_few.suits(n, m, k, tile(T)):
         return _few_product(a, b, c, batch, m, n, k, code, T, turned=True)
