@@ -43,6 +43,8 @@ class History(TensorBase):
     @property
     def is_leaf(self):
         """Whether no recorded operation made it."""
+        if state.tracer is not None:
+            self = state.tracer.original(self)
         return node.current_grad_fn(self) is None
 
     @property
@@ -53,6 +55,8 @@ class History(TensorBase):
     @property
     def grad(self):
         """The accumulated gradient of a leaf, or None."""
+        if state.tracer is not None:
+            self = state.tracer.note_grad(self, False)
         if (self._grad is None and self._requires_grad and not self.is_leaf
                 and not self.retains_grad):
             import warnings
@@ -87,7 +91,7 @@ class History(TensorBase):
 
     def _set_grad(self, value):
         if state.tracer is not None:
-            state.tracer.note_grad(self)
+            self = state.tracer.note_grad(self)
         self._grad = value
 
     @property

@@ -113,7 +113,7 @@ class CompiledBackward(Node):
         if kind == "arguments":
             tensor = self.call[0][what[0]]
             return tensor._storage.address if what[1] else tensor._address
-        return what._grad._storage.address if kind == "grads" else what.address
+        return what.address
 
 
 def _tangent(grad, shape, dtype):

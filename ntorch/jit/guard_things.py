@@ -13,13 +13,15 @@ import weakref
 import numpy as np
 
 from ..ops.base import TensorBase
+from ..ops.generator import Generator
 from .guard_code import USER, owner_of
 from .guards import MISSING, Path, is_value
 
 _OPAQUE = (types.BuiltinFunctionType, types.MethodWrapperType, types.WrapperDescriptorType,
            types.MethodDescriptorType, types.GetSetDescriptorType, types.MemberDescriptorType,
            types.CodeType, types.FrameType, types.TracebackType, types.GenericAlias,
-           weakref.ProxyType, weakref.CallableProxyType)
+           weakref.ProxyType, weakref.CallableProxyType,
+           Generator)       # what it draws is drawn at every run; who looks at it is told of
 _HASHED = 1 << 16       # bytes of a NumPy array whose content is compared
 
 

@@ -122,7 +122,7 @@ class Pure(Recorder):
     def _refused(self, *_):
         raise TraceError(f"{self.names[-1] or 'Python'} asks for what changes from call to call")
 
-    dynamic = pin = host_fill = note_grad = _refused
+    dynamic = pin = host_fill = note_grad = noted = _refused
 
 
 def traced(name, tensors, call):

@@ -55,6 +55,10 @@ class Joint:
 
     def check(self):
         """Unfit if a gradient is memory that the programs neither make nor are handed."""
+        for node in self.graph.nodes[self.middle:]:
+            if any(b.storage in self.maker.grad_of for b in node.read_buffers()
+                   if b.kind == "input"):
+                raise Unfit("backward needs a gradient that was there before")
         given = {t._storage for t in self.tangents}
         for grad in self.grads:
             if grad is not None and grad._storage not in given:

@@ -12,7 +12,7 @@ from .outline import outline_of
 from .regions import PassOn
 from .tree import replaced, tensors_of
 from .unfit import Unfit
-from .variant import FORM, Binding, Variant, grad_form
+from .variant import FORM, Binding, Variant, grad_form, owned, together
 
 
 def make_variant(recorder, result, stands, tensors):
@@ -144,8 +144,9 @@ class Maker:
         variant.specs = [self._spec(r, order) for r in self.results]
         variant.outline = outline_of(self, variant.forward, order)
         variant.grad_actions = [self._grad_action(v, g, order) for v, g in self.new_grads]
-        variant.grad_states = [(v, None if g is None else grad_form(g))
+        variant.grad_states = [(self._owner(v), None if g is None else grad_form(g))
                                for v, g in self.recorder.grads.values()]
+        variant.grads_together = together([g for _, g in self.recorder.grads.values()])
         variant.captured = [(t, FORM(t)) for t in self.recorder.captured.values()
                             if id(t) not in self.grad_ids]
         variant.pins = self.recorder.pins
@@ -162,14 +163,23 @@ class Maker:
 
     def _grads(self):
         """Gradients as the trace left them, put back to what they were."""
-        self.new_grads, self.grad_ids, self.grad_of = [], set(), {}
+        self.new_grads, self.grad_ids, self.grad_of = [], {}, {}
         for variable, before in self.recorder.grads.values():
-            after = variable._grad
+            after, owner = variable._grad, self._owner(variable)
             if before is not None:
-                self.grad_of[before._storage] = variable
-                self.grad_ids.add(id(before))
+                self.grad_ids[id(before)] = owner
+                self.grad_of.setdefault(before._storage, owner)
             if after is not before:
                 self.new_grads.append((variable, after))
+
+    def _owner(self, variable):
+        """Whose gradient it is: the number of an argument, or a tensor that is held."""
+        for number, tensor in enumerate(self.tensors):
+            if tensor is variable:
+                if id(variable) in self.recorder.captured:
+                    raise Unfit("the gradient of an argument is used that the function holds too")
+                return number
+        return variable
 
     def _leaks(self, made):
         """Lazy storages that are kept in places the program does not see."""
@@ -214,6 +224,9 @@ class Maker:
         number = self.stand_number.get(id(tensor))
         if number is not None:
             return lambda made, tensors: tensors[number]
+        if id(tensor) in self.grad_ids:
+            owner = self.grad_ids[id(tensor)]
+            return lambda made, tensors: owned(owner, tensors)._grad
         if id(tensor) in self.recorder.captured:
             return lambda made, tensors: tensor
         form = tensor.dtype, tensor._shape, tensor._strides, tensor._offset
@@ -227,6 +240,9 @@ class Maker:
         storage = tensor._storage
         if storage in self.recorder.proxied:
             storage = self.recorder.proxied[storage]
+        if storage in self.grad_of:
+            owner = self.grad_of[storage]
+            return lambda made, tensors: make(owned(owner, tensors)._grad._storage, *form)
         if storage in self.recorder.inputs and self.recorder.inputs[storage].lazy is not None:
             return lambda made, tensors: make(storage.clone(), *form)   # a constant of the trace
         if not recording.is_fake(storage.address):
@@ -251,12 +267,11 @@ class Maker:
         return self.recorder.proxied.get(storage, storage) is self.tensors[number]._storage
 
     def _grad_action(self, variable, grad, order):
-        number = self.stand_number.get(id(variable))
+        owner = self._owner(variable)
         spec = None if grad is None else self._spec(grad, order)
 
         def act(made, tensors):
-            target = variable if number is None else tensors[number]
-            target._grad = None if spec is None else spec(made, tensors)
+            owned(owner, tensors)._grad = None if spec is None else spec(made, tensors)
         return act
 
     # --- inputs ---------------------------------------------------------------------------------
@@ -267,9 +282,8 @@ class Maker:
         for number, stand in enumerate(self.stands):
             if self.recorder.proxied.get(stand._storage) is storage:
                 return "arguments", (number, self.whole(number))
-        variable = self.grad_of.get(storage)
-        if variable is not None:
-            return "grads", variable
+        if storage in self.grad_of:
+            return "grads", self.grad_of[storage]
         return "fixed", storage
 
     def _written(self, variant):
@@ -287,7 +301,8 @@ class Maker:
     def _shared(self, variant):
         """Which arguments share memory with tensors that the function holds: asked at each call if
         anything is written, for then it matters."""
-        held = {s for s, region in self.recorder.inputs.items() if region.lazy is None}
+        held = {s for s, region in self.recorder.inputs.items()
+                if region.lazy is None and s not in self.grad_of}
         held -= {self.recorder.proxied.get(s._storage) for s in self.stands} - {
             t._storage for t in self.recorder.captured.values()}
         variant.shared = [t._storage in held for t in self.tensors]

@@ -42,7 +42,9 @@ def outline_of(maker, program, order):
             bindings.append(("storage", what) if kind == "fixed" else ("gradient", None))
     results = [spec_of(maker, maker.results[place], order, reasons) for place in maker.places]
     forms = [(t.dtype, tuple(t._shape), tuple(t._strides)) for t in maker.tensors]
-    captured = list(maker.recorder.captured.values())
+    captured = [t for t in maker.recorder.captured.values() if id(t) not in maker.grad_ids]
+    if reasons:
+        results, captured = [], []      # nobody asks for them: they would only keep memory alive
     return Outline(forms, bindings, results, captured, "; ".join(dict.fromkeys(reasons)))
 
 

@@ -280,9 +280,22 @@ class Recorder(Memory):
         if self.sealed:
             raise TraceError(f"it warns: {what}")
 
-    def note_grad(self, tensor):
-        """``tensor.grad`` is about to be replaced."""
-        self.grads.setdefault(id(tensor), (tensor, tensor._grad))
+    def noted(self, what):
+        """Python looked at state that no guard follows, or changed it: another call has to do so
+        again."""
+        self.reads.append(what)
+
+    def original(self, tensor):
+        """The argument that a stand-in stands for; other tensors themselves."""
+        return self.originals.get(id(tensor), tensor)
+
+    def note_grad(self, tensor, made=True):
+        """``tensor.grad`` is about to be replaced, or read; returns the tensor that has it. Of
+        tensors ``made`` by the trace it does not matter who reads it."""
+        tensor = self.original(tensor)
+        if made or not recording.is_fake(tensor._address):
+            self.grads.setdefault(id(tensor), (tensor, tensor._grad))
+        return tensor
 
     def restore_grads(self):
         """Put gradients back to what they were when the trace began."""

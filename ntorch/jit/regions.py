@@ -75,6 +75,7 @@ class Memory:
         self.proxied = {}           # proxy storage -> real storage
         self.captured = {}          # id -> real tensors that ops were applied to
         self.moved, self.stands = [], []
+        self.originals = {}         # id of a stand-in -> the argument
         self.partly = set()         # storages of arguments of which only a part has a region
 
     def _region(self, nbytes):
@@ -187,6 +188,7 @@ class Memory:
             made._passes_on = PassOn(tensor)        # the tensor owns it, as a graph would
             made._accumulator = weakref.ref(made._passes_on)
         self.stands.append((made, tensor))
+        self.originals[id(made)] = tensor
         return made
 
     def dismiss(self):

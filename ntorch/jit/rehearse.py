@@ -15,6 +15,7 @@ from .call import this_call
 from .ir import HostFill, Launch
 from .maker import Maker
 from .recorder import Recorder
+from .regions import TraceError
 from .signature import context, unflatten
 from .unfit import Unfit
 
@@ -84,6 +85,9 @@ class Rehearsal(Recorder):
         node = HostFill(name, self.view(tensor), fill)
         self.graph.nodes.append(node)
         self.graph.actions.append(node)
+
+    def noted(self, what):
+        raise TraceError(f"{what} is no part of a program")
 
     def restore(self):
         """Put tensors that took part back to what they were."""

@@ -35,8 +35,8 @@ class Binding:
             found[place] = tensor._storage.address if whole else tensor._address
         for place, storage in self.fixed:
             found[place] = storage.address
-        for place, variable in self.grads:
-            found[place] = variable._grad._storage.address
+        for place, owner in self.grads:
+            found[place] = owned(owner, tensors)._grad._storage.address
         return found
 
 
@@ -73,12 +73,17 @@ class Variant:
         for tensor, form in self.captured:
             if FORM(tensor) != form:
                 return False
-        for variable, had in self.grad_states:
-            if (variable._grad is None) != (had is None):
+        return self._holds_grads(tensors) and self.guards.check()
+
+    def _holds_grads(self, tensors):
+        """Whether gradients are there, or not, as they were; those share memory that did."""
+        if not self.grad_states:
+            return True
+        grads = [owned(owner, tensors)._grad for owner, _ in self.grad_states]
+        for grad, (_, had) in zip(grads, self.grad_states, strict=True):
+            if (None if grad is None else grad_form(grad)) != had:
                 return False
-            if had is not None and grad_form(variable._grad) != had:
-                return False
-        return self.guards.check()
+        return together(grads) == self.grads_together
 
     def ranges(self, tensors):
         """Where the elements of arguments and captured storages lie, those of one storage once."""
@@ -98,7 +103,8 @@ class Variant:
         for tensor, form in self.captured:
             if FORM(tensor) != form:
                 return f"a captured tensor of shape {tuple(form[2])} was replaced or changed form"
-        for variable, had in self.grad_states:
+        for owner, had in self.grad_states:
+            variable = owned(owner, tensors)
             if (variable._grad is None) != (had is None):
                 return f"a gradient of shape {tuple(variable._shape)} appeared or vanished"
         return self.guards.explain()
@@ -164,6 +170,18 @@ class Variant:
     def graph(self):
         """The recorded graph, one node a line, before anything was fused."""
         return self.trace_text
+
+
+def owned(owner, tensors):
+    """The tensor whose gradient is meant: that argument, or the tensor itself."""
+    return tensors[owner] if type(owner) is int else owner
+
+
+def together(grads):
+    """For each gradient that is there the number of the first in the same memory."""
+    first = {}
+    return [first.setdefault(grad._storage, number) for number, grad in enumerate(grads)
+            if grad is not None]
 
 
 def grad_form(grad):

@@ -4,6 +4,7 @@ A generator holds MT19937's 624 words, the position among them and at most one c
 which is what torch's CPU generator holds: after the same seed and the same calls both give the same
 numbers, and ``get_state`` bytes may be exchanged with torch.
 """
+import contextlib
 import os
 import struct
 import threading
@@ -11,7 +12,7 @@ import threading
 import numpy as np
 
 from ..kernels import random as kernels
-from ..runtime import build, dtypes, launch
+from ..runtime import build, dtypes, launch, recording
 from ..runtime.device import device as Device
 from ..runtime.storage import bytes_view
 from .base import TensorBase, empty, numel
@@ -38,6 +39,22 @@ def _seed_word(seed):
     return seed if seed >= 0 else seed + (1 << 64)
 
 
+@contextlib.contextmanager
+def _looking(what):
+    """Python looks at a state, or changes it, while a program may be recorded: it is done now, and
+    no program can stand for it."""
+    recorder = recording.current() if recording.active else None
+    if recorder is None:
+        yield
+        return
+    recorder.noted(f"Generator.{what}")
+    recording.swap(None)
+    try:
+        yield
+    finally:
+        recording.swap(recorder)
+
+
 class Generator:
     """A stream of random numbers (MT19937), equal to torch's CPU generator for the same seed.
 
@@ -51,7 +68,8 @@ class Generator:
                                "numbers are drawn on the CPU")
         self._lock = threading.RLock()
         self._words = np.empty(_WORDS, np.int32)
-        self._start(_DEFAULT_SEED)
+        with _looking("__init__"):      # each call would make another, at the start of its stream
+            self._start(_DEFAULT_SEED)
 
     @property
     def device(self):
@@ -67,7 +85,7 @@ class Generator:
         """Restart the stream from ``seed`` (64 bits; negative ones count from 2**64); returns
         self."""
         seed = _seed_word(seed)
-        with self._lock:
+        with self._lock, _looking("manual_seed"):
             self._start(seed)
         return self
 
@@ -79,7 +97,8 @@ class Generator:
 
     def initial_seed(self):
         """The seed that the stream was last started from."""
-        return self._seed
+        with _looking("initial_seed"):
+            return self._seed
 
     def _state_words(self):
         if not self._seeded:
@@ -118,15 +137,15 @@ class Generator:
 
     def get_state(self):
         """The state as a uint8 tensor of 5056 bytes, in torch's layout."""
-        with self._lock:
+        with self._lock, _looking("get_state"):
             words = self._state_words().view(np.uint32).astype("<u8")
             left = _WORDS + 1 - self._next if self._next else 1
             normal = self._normal
             data = (_HEAD.pack(self._seed, left, 1, self._next) + words.tobytes()
                     + _TAIL.pack(0.0, normal or 0.0, 0.0, normal is not None, 0, 0.0, 0))
-        state = empty((STATE_BYTES,), dtypes.uint8)
-        _bytes_of(state)[:] = np.frombuffer(data, np.uint8)
-        return state
+            state = empty((STATE_BYTES,), dtypes.uint8)
+            _bytes_of(state)[:] = np.frombuffer(data, np.uint8)
+            return state
 
     def set_state(self, new_state):
         """Take over the state that ``get_state`` (of ntorch or torch) returned; returns self."""
@@ -144,7 +163,7 @@ class Generator:
             raise RuntimeError("Invalid mt19937 state")
         words = np.frombuffer(data, "<u8", _WORDS, _HEAD.size).astype(np.uint32).view(np.int32)
         _, normal, _, valid, _, _, _ = _TAIL.unpack_from(data, _HEAD.size + 8 * _WORDS)
-        with self._lock:
+        with self._lock, _looking("set_state"):
             self._start(seed)
             self._words[:] = words
             self._seeded, self._next = True, _WORDS + 1 - left if following else 0
@@ -184,8 +203,12 @@ class _Default:
 def default_generator():
     """The process-wide generator, seeded by the system until ``manual_seed`` is called."""
     if _Default.generator is None:
-        _Default.generator = Generator()
-        _Default.generator.seed()
+        recorder = recording.swap(None)         # it is there from now on, as any program has it
+        try:
+            _Default.generator = Generator()
+            _Default.generator.seed()
+        finally:
+            recording.swap(recorder)
     return _Default.generator
 
 
