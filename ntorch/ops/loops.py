@@ -113,15 +113,21 @@ def source(signature):
     start = f"{base + 2} + depth"
     first = [f"depth = args[{base}]", f"inner = args[{base + 1}]", *scalar_lines]
     first += [f"g{k} = {start} + {k} * (depth + 1)" for k in range(count)]
-    offsets = [f"f{k} = column * args[g{k}]" for k in range(count)]
+    first += [f"t{k} = args[g{k} + 1] if depth > 0 else 0" for k in range(count)]
+    first += [f"rows = args[{base + 2}] if depth > 0 else 1"]
+    offsets = [f"f{k} = column * args[g{k}] + line * t{k}" for k in range(count)]
     steps = [f"    f{k} += index * args[g{k} + 1 + d]" for k in range(count)]
+    # lines of the next dimension follow each other by a step: divisions would cost more than lines
+    step = [f"f{k} += t{k} - column * args[g{k}]" for k in range(count)]
     vectors, elements = _vectors(signature.codes, signature.layouts, lambda k: f"f{k}", "m",
                                  lambda k: f"args[g{k}]", alias)
+    lines = ["m = min(inner - column, end - position)", *vectors,
+             *_loop(signature, elements, "m"), "position += m", "line += 1", *step, "column = 0"]
     body = ["row = position // inner", "column = position - row * inner",
-            "m = min(inner - column, end - position)", *offsets,
-            "for d in range(depth):", f"    size = args[{base + 2} + d]",
-            "    rest = row // size", "    index = row - rest * size", "    row = rest", *steps,
-            *vectors, *_loop(signature, elements, "m"), "position += m"]
+            "rest = row // rows", "line = row - rest * rows", *offsets,
+            "for d in range(1, depth):", f"    size = args[{base + 2} + d]",
+            "    index = rest % size", "    rest //= size", *steps,
+            "while line < rows and position < end:", *("    " + x for x in lines)]
     lines = [*first, "position = begin", "while position < end:", *("    " + x for x in body)]
     return _function(lines)
 

@@ -9,6 +9,7 @@ from ..outputs import check_no_partial_overlap, check_writable, is_dense
 from ..pointwise import PointwiseEntry, _result_strides
 from ..registry import ops
 from ..structured import structured
+from ..turning import turn
 
 
 def _same_value(x):
@@ -41,6 +42,8 @@ def write(target, source):
             and numel(target) <= 4096
             and recording.current() is None):
         ctypes.memmove(target._address, source._address, numel(target) * target.dtype.itemsize)
+        return target
+    if recording.current() is None and turn(target, source):
         return target
     IDENTITY._into((source,), target)
     return target
