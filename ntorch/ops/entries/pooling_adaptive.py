@@ -113,7 +113,11 @@ def _register(n):
     average, maximum = f"adaptive_avg_pool{n}d", f"adaptive_max_pool{n}d"
 
     def mean(input, output_size):
-        return ops._adaptive_avg_pool(input, _output_size(average, input._shape, output_size, n))
+        sizes = _output_size(average, input._shape, output_size, n)
+        if (product(sizes) == 1 and product(input._shape[-n:])
+                and input.dtype.category == dtypes.FLOAT):
+            return ops.mean(input, tuple(range(-n, 0)), True)   # fuses with what is around it
+        return ops._adaptive_avg_pool(input, sizes)
 
     def largest(input, output_size, return_indices=False):
         out, index = ops._adaptive_max_pool(
