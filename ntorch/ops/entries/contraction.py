@@ -305,11 +305,13 @@ def linear(input, weight, bias):
         raise RuntimeError(f"linear: expected input of at least 1-D and weight of 1-D or 2-D, got "
                            f"{len(input._shape)}-D and {len(weight._shape)}-D")
     _check_pair("linear", input, weight)
-    if len(weight._shape) == len(input._shape) == 2:
-        (_, depth), (columns, wanted) = input._shape, weight._shape
-        if depth == wanted and (bias is None or bias._shape == (columns,) and _alike(bias, input)):
-            return gemm(input, _turned(weight), (), bias, 1, 0 if bias is None else 1)
     x = _folded(input, True) if len(input._shape) > 1 else _row(input)
+    if len(weight._shape) == 2 and len(input._shape) > 1:
+        columns, depth = weight._shape
+        if x._shape[1] == depth and (
+                bias is None or bias._shape == (columns,) and _alike(bias, input)):
+            result = gemm(x, _turned(weight), (), bias, 1, 0 if bias is None else 1)
+            return result if x is input else in_shape(result, (*input._shape[:-1], columns))
     w = _turned(weight) if len(weight._shape) == 2 else column(weight)
     if x._shape[1] != w._shape[0]:
         raise cannot_multiply(x._shape, w._shape)
