@@ -3,6 +3,7 @@
 import numpy as np
 
 from .autograd import graph, inplace
+from .autograd.modes import state
 from .ops import base, registry
 from .ops.base import Size, TensorBase, numel
 from .ops.registry import ops
@@ -68,6 +69,8 @@ class Tensor(History, Values, metaclass=_TensorMeta):
             raise AttributeError(name)
         method = _find_method(name)
         if method is None:
+            if state.tracer is not None:
+                return state.tracer.attribute(self, name)
             raise AttributeError(f"'Tensor' object has no attribute '{name}'")
         setattr(Tensor, name, method)
         return getattr(self, name)

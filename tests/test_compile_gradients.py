@@ -177,3 +177,31 @@ def test_programs_keep_no_gradient_alive():
         gc.collect()
         assert all(reference() is None for reference in gradients)
     assert len(clip.programs()) == len(step.programs()) == 1
+
+
+# --- what users hang on tensors ------------------------------------------------------------------
+
+
+def test_attributes_of_a_tensor_that_is_held():
+    w, x = ntorch.ones(3), ntorch.ones(3)
+    w.tag, w.other = 2.0, object()
+    compiled = ntorch.compile(lambda x: x * w.tag)
+    for tag in (2.0, 2.0, 5.0, 5.0):
+        w.tag, w.other = tag, object()
+        assert compiled(x)[0] == tag
+    assert len(compiled.programs()) == 2
+    named = ntorch.compile(lambda x, name: x * getattr(w, name))
+    for tag in (2.0, 3.0):
+        w.tag = tag
+        assert named(x, "tag")[0] == tag
+
+
+def test_attributes_of_an_argument():
+    compiled = ntorch.compile(lambda x: x * getattr(x, "tag", 1.0))
+    for tag in (None, 2.0, 3.0, 3.0):
+        x = ntorch.ones(3)
+        if tag is not None:
+            x.tag = tag
+        assert compiled(x)[0] == (tag or 1.0)
+    with pytest.raises(AttributeError, match="no attribute 'label'"):
+        ntorch.compile(lambda x: x.label)(ntorch.ones(1))

@@ -299,7 +299,7 @@ def test_a_size_with_a_name_is_warmed_up_for_all_numbers(tmp_path):
 
     def run(*command):
         return subprocess.run([sys.executable, *command], text=True, capture_output=True,
-                              timeout=300, cwd=tmp_path, env=environment)
+                              timeout=900, cwd=tmp_path, env=environment)
     result = run("-m", "ntorch", "warmup", "sized:make", "f32[N,12]", "--step", "SGD")
     assert result.returncode == 0, result.stderr[-2000:]
     result = run("-c", RUN)

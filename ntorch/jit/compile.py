@@ -14,6 +14,7 @@ import threading
 
 from ..runtime import recording
 from .call import number_of_call, this_call
+from .containers import Containers
 from .explain import log
 from .guard_watch import Watch
 from .maker import make_variant
@@ -100,6 +101,7 @@ class Compiled:
         stands = _stand_ins(recorder, tensors, whole)
         frozen = {}
         given, named = unflatten(spec, stands, self._dynamic(recorder, numbers, frozen))
+        containers = Containers((arguments, keywords), (given, named))
         with recorder:
             watch = recorder.watch = Watch(self.function, given, named)
             try:
@@ -111,8 +113,9 @@ class Compiled:
                 raise
             except BaseException:
                 recorder.flush()        # what happened before the exception has happened
+                containers.write_back(recorder.originals)
                 raise
-            variant, reasons = None, self._reasons(watch, recorder)
+            variant, reasons = None, self._reasons(watch, recorder, containers)
             if not reasons:
                 recorder.sift()
                 variant, reason = make_variant(recorder, result, stands, tensors)
@@ -120,6 +123,7 @@ class Compiled:
             if variant is None:
                 recorder.flush()
         if variant is None:
+            containers.write_back(recorder.originals)
             return self._not_kept(why, reasons, recorder, result)
         del result, given, named        # with them goes the tape, which holds on to proxies
         recorder.dismiss()
@@ -194,9 +198,11 @@ class Compiled:
                 made[place].freeze = functools.partial(_freeze, frozen, place)
         return made
 
-    def _reasons(self, watch, recorder):
+    def _reasons(self, watch, recorder, containers):
         """Why the trace cannot stand for other calls; an empty list if it can."""
         reasons = [f"a value was read in {name or 'Python'}" for name in recorder.reads]
+        if containers.changed():
+            reasons.append("a list, dict or record among the arguments was changed")
         return [*reasons, *watch.impure, *watch.mutations]
 
     def _not_kept(self, why, reasons, recorder, result):

@@ -80,6 +80,8 @@ class Things:
         self.add("{0}['_shape'] is {1} and {0}['_address'] is {2} and " + flag,
                  (d, d["_shape"], d["_address"]),
                  f"the memory, the form or requires_grad of {text} changed", owner=tensor)
+        if any(not name.startswith("_") and name != "dtype" for name in d):
+            self.remember(Known(tensor, d, text))       # somebody hung attributes on it
         absent = []
         for name in ("_hooks", "_post_accumulate_hooks"):
             if d.get(name) is not None:

@@ -217,6 +217,8 @@ class Walk(Things):
 
     def _read(self, known, names, maybe):
         space, every = known.space, self.everything and type(known.thing) is not types.ModuleType
+        if every and isinstance(known.thing, TensorBase):       # what it is guards itself
+            every, names = False, names | {n for n in space if not n.startswith("_")}
         if space is not None:
             whole = known.whole or every
             if whole:

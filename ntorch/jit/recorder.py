@@ -289,6 +289,16 @@ class Recorder(Memory):
         """The argument that a stand-in stands for; other tensors themselves."""
         return self.originals.get(id(tensor), tensor)
 
+    def attribute(self, tensor, name):
+        """What somebody hung on the argument that ``tensor`` stands for, or perhaps on the next; no
+        guard follows that."""
+        original = self.original(tensor)
+        if original is not tensor and not name.startswith("_"):
+            self.noted(f"attribute {name} of an argument")
+        if name not in original.__dict__:
+            raise AttributeError(f"'Tensor' object has no attribute '{name}'")
+        return original.__dict__[name]
+
     def note_grad(self, tensor, made=True):
         """``tensor.grad`` is about to be replaced, or read; returns the tensor that has it. Of
         tensors ``made`` by the trace it does not matter who reads it."""
