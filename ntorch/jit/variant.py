@@ -15,6 +15,7 @@ from .signature import unflatten
 from .tree import replaced
 
 FORM = operator.attrgetter("_storage", "_offset", "_shape", "_strides", "dtype", "_requires_grad")
+grad_form = operator.attrgetter("_shape", "_strides", "_offset", "dtype")   # of a gradient
 
 
 class Binding:
@@ -77,13 +78,17 @@ class Variant:
 
     def _holds_grads(self, tensors):
         """Whether gradients are there, or not, as they were; those share memory that did."""
-        if not self.grad_states:
-            return True
-        grads = [owned(owner, tensors)._grad for owner, _ in self.grad_states]
-        for grad, (_, had) in zip(grads, self.grad_states, strict=True):
-            if (None if grad is None else grad_form(grad)) != had:
+        first, number = {}, 0
+        for owner, had in self.grad_states:
+            grad = (tensors[owner] if type(owner) is int else owner)._grad
+            if grad is None or had is None:
+                if grad is not had:
+                    return False
+            elif grad_form(grad) != had or (
+                    first.setdefault(grad._storage, number) != self.grads_together[number]):
                 return False
-        return together(grads) == self.grads_together
+            number += 1
+        return True
 
     def ranges(self, tensors):
         """Where the elements of arguments and captured storages lie, those of one storage once."""
@@ -178,12 +183,7 @@ def owned(owner, tensors):
 
 
 def together(grads):
-    """For each gradient that is there the number of the first in the same memory."""
+    """For each gradient the number of the first in the same memory."""
     first = {}
-    return [first.setdefault(grad._storage, number) for number, grad in enumerate(grads)
-            if grad is not None]
-
-
-def grad_form(grad):
-    """What of a gradient a program relies on."""
-    return grad._shape, grad._strides, grad._offset, grad.dtype
+    return [None if grad is None else first.setdefault(grad._storage, number)
+            for number, grad in enumerate(grads)]
