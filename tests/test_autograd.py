@@ -1,5 +1,7 @@
 """The tape: backward and grad options, hooks, Function, modes, in-place histories, memory."""
 import gc
+import subprocess
+import sys
 import threading
 import weakref
 
@@ -658,3 +660,18 @@ def test_gradcheck_refuses_a_wrong_gradient():
     with pytest.raises(RuntimeError, match="Jacobian mismatch"):
         gradcheck(Wrong.apply, leaf(1.0, 2.0))
     assert not gradcheck(Wrong.apply, leaf(1.0, 2.0), raise_exception=False)
+
+
+@pytest.mark.parametrize("first", ["", "import ntorch.autograd.gradcheck"])
+def test_gradcheck_whether_its_module_was_imported_before_or_not(first):
+    """torch has a function and a module of this name in one package."""
+    code = f"""
+import ntorch
+{first}
+x = ntorch.randn(3, dtype=ntorch.float64, requires_grad=True)
+assert ntorch.autograd.gradcheck(ntorch.tanh, (x,))
+from ntorch.autograd.gradcheck import GradcheckError
+assert ntorch.autograd.gradcheck(ntorch.sin, (x,))
+assert issubclass(GradcheckError, RuntimeError)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

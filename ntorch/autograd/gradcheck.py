@@ -1,4 +1,7 @@
 """Numerical checks of gradients by central differences."""
+import sys
+import types
+
 import numpy as np
 
 from ..ops.base import TensorBase
@@ -173,3 +176,14 @@ def gradgradcheck(func, inputs, grad_outputs=None, *, eps=1e-6, atol=1e-5, rtol=
     return gradcheck(first_order, (*inputs, *grad_outputs), eps=eps, atol=atol, rtol=rtol,
                      raise_exception=raise_exception, nondet_tol=nondet_tol,
                      check_undefined_grad=False)
+
+
+class _Callable(types.ModuleType):
+    """The package has a function and a module of this name, as torch's has: which of them its
+    attribute is depends on what was imported first, so the module can be called, too."""
+
+    def __call__(self, *arguments, **keywords):
+        return gradcheck(*arguments, **keywords)
+
+
+sys.modules[__name__].__class__ = _Callable
