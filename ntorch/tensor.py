@@ -100,7 +100,7 @@ class Tensor(History, Values, metaclass=_TensorMeta):
 
     def data_ptr(self):
         """Address of the first element."""
-        return self._address if numel(self) else 0
+        return base.memory_of(self) if numel(self) else 0
 
     def untyped_storage(self):
         """The storage: bytes shared by all views."""

@@ -595,3 +595,15 @@ class TestLazy:
             array = y.numpy()
             y += 1
         assert array[0, 0] == y[0, 0].item()
+
+
+def test_addresses_are_those_of_the_call():
+    """``data_ptr`` in a compiled function: of this call's argument and of what was just made."""
+    def function(x):
+        y = x * 2
+        return y, x.data_ptr(), y.data_ptr()
+    compiled = ntorch.compile(function)
+    for x in [ntorch.randn(4, 4) for _ in range(3)] * 2:
+        y, of_x, of_y = compiled(x)
+        assert (of_x, of_y) == (x.data_ptr(), y.data_ptr())
+        assert ntorch.equal(y, x * 2)
