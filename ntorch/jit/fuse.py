@@ -6,7 +6,6 @@ read or write the same. A merge needs one iteration space, no way from one group
 through a third, and no element that one member writes and another sees at a different index. What
 is left are launches of generated kernels (``loopnest.py``, ``rows.py``, ``blocks.py``).
 """
-import heapq
 import sys
 
 from ..ops.base import product
@@ -14,8 +13,9 @@ from ..runtime import dtypes
 from . import blocks, loopnest, rows, source
 from .codegen import lower, pointer_of
 from .expression import Expression
-from .ir import Check, Fused, Map, Pointer, Reduce
+from .ir import Fused, Map, Pointer, Reduce
 from .kinds import kind_of, refusal
+from .order import dependencies, scheduled
 from .spaces import MAX_MEMBERS, MAX_OPERANDS, MORE, Access, group_of, hazard, overlay
 
 NEIGHBOURS = 12         # groups at one buffer that are tried
@@ -46,7 +46,7 @@ class Fusion:
     def __init__(self, graph):
         self.graph, self.nodes = graph, graph.nodes
         self.readers, self.writers = {}, {}
-        self.before = _dependencies(self.nodes, self.readers, self.writers)
+        self.before = dependencies(self.nodes, self.readers, self.writers)
         self.spread = False
         self.refused = {}           # two groups -> why they do not merge; that does not change
         self.groups = {}            # position -> group, or None for other nodes
@@ -221,7 +221,7 @@ class Fusion:
                     waits[unit[position]].add(unit[p])
                     followers[unit[p]].add(unit[position])
         made = []
-        for u in _scheduled(waits, followers, {u: each[-1] for u, each in members.items()}):
+        for u in scheduled(waits, followers, {u: each[-1] for u, each in members.items()}):
             made += self._lower(u)
         return made
 
@@ -294,78 +294,6 @@ class Kernel:
             if value in expression.detached:
                 made.append(blocks.combine(value, memory, n_blocks, steps, shape))
         return made
-
-
-def _dependencies(nodes, readers, writers):
-    """For each node the bitset of those it must follow directly."""
-    before, last_write, reads_since = [], {}, {}
-    visible, check = 0, 0
-    for position, node in enumerate(nodes):
-        wait, own = 0, 1 << position
-        reads, writes = node.read_buffers(), node.written_buffers()
-        for buffer in reads | writes:
-            wait |= last_write.get(buffer, 0)
-        for buffer in writes:
-            wait |= reads_since.get(buffer, 0)
-        # nothing that outlives the run changes before a check that stands in front of it
-        outlives = any(b.outlives for b in writes)
-        if isinstance(node, Check):
-            wait |= visible
-            check = own
-        elif outlives:
-            wait |= check
-            visible |= own
-        for buffer in reads:
-            reads_since[buffer] = reads_since.get(buffer, 0) | own
-            readers[buffer] = readers.get(buffer, 0) | own
-        for buffer in writes:
-            if _partial(node, buffer):
-                last_write[buffer] = last_write.get(buffer, 0) | own
-            else:
-                last_write[buffer] = own
-                reads_since[buffer] = 0
-            writers[buffer] = writers.get(buffer, 0) | own
-        before.append(wait & ~own)
-    return before
-
-
-def _scheduled(waits, followers, last):
-    """The units, each behind those it ``waits`` for, and as late as the ``last`` of its nodes was
-    or, if that is earlier, as the first unit that follows needs it: so nothing lives longer than
-    it must."""
-    counts, order = {u: len(each) for u, each in followers.items()}, []
-    free = [u for u, count in counts.items() if not count]
-    due = dict(last)
-    while free:
-        u = free.pop()
-        order.append(u)
-        for before in waits[u]:
-            due[before] = min(due[before], due[u])
-            counts[before] -= 1
-            if not counts[before]:
-                free.append(before)
-    if len(order) != len(last):
-        raise RuntimeError("fusion made a circle of groups")
-    # of two that are due with a third, the one with the earlier node first
-    remaining = {u: len(each) for u, each in waits.items()}
-    ready = [(due[u], last[u], u) for u in last if not remaining[u]]
-    heapq.heapify(ready)
-    order = []
-    while ready:
-        u = heapq.heappop(ready)[2]
-        order.append(u)
-        for follower in followers[u]:
-            remaining[follower] -= 1
-            if not remaining[follower]:
-                heapq.heappush(ready, (due[follower], last[follower], follower))
-    return order
-
-
-def _partial(node, buffer):
-    """Whether a write may leave part of the buffer as it was."""
-    return buffer in node.read_buffers() or not (
-        type(node) is Map and len(node.results) == 1
-        and node.results[0].numel() * node.results[0].dtype.itemsize == buffer.nbytes)
 
 
 def _little(member, result):

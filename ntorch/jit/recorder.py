@@ -28,7 +28,7 @@ from ..runtime import memory, recording
 from ..runtime.storage import Storage
 from . import kinds
 from .ir import Check, Contract, Dynamic, Graph, HostFill, Launch, Map, Reduce, View, Zero
-from .regions import Memory, TraceError, held_beyond
+from .regions import Memory, TraceError, held_beyond, storages_of
 
 
 class Frame:
@@ -151,7 +151,7 @@ class Recorder(Memory):
         """Begin a host function; returns its arguments with proxies for real tensors."""
         self.names.append(entry.name)
         proxies = tuple([self._proxy_all(a) for a in arguments])
-        self.frames.append(Frame(self, _storages(proxies)))
+        self.frames.append(Frame(self, storages_of(proxies)))
         return proxies
 
     def leave(self, *targets):
@@ -395,11 +395,3 @@ class Recorder(Memory):
             self.inputs[storage] = region
             self.moved.append(weakref.ref(storage))
         self.graph = Graph()
-
-
-def _storages(values):
-    for value in values:
-        if isinstance(value, TensorBase):
-            yield value._storage
-        elif type(value) in (tuple, list):
-            yield from _storages(value)

@@ -232,3 +232,12 @@ class Memory:
                 return given
         return make(self.proxied[result._storage], result.dtype, result._shape, result._strides,
                     result._offset)
+
+
+def storages_of(values):
+    """The storages of the tensors among ``values``, lists and tuples looked into."""
+    for value in values:
+        if isinstance(value, TensorBase):
+            yield value._storage
+        elif type(value) in (tuple, list):
+            yield from storages_of(value)
