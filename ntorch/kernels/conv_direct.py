@@ -14,17 +14,7 @@ lines x ``rows``.
 """
 from . import gemm
 from .conv_stubs import multiply_taps
-from .gemm import (
-    A_BASE,
-    FILL_A,
-    LANE_BYTES,
-    NR,
-    SCRATCH,
-    STORE,
-    STORE_AT,
-    TASKS,
-    TILE_BASE,
-)
+from .gemm import A_BASE, FILL_A, LANE_BYTES, NR, SCRATCH, STORE, STORE_AT, TASKS, TILE_BASE
 from .gemm_runs import move_run
 from .gemm_stubs import call_kernel, read_number, take_number
 from .stubs import T
@@ -32,14 +22,16 @@ from .winograd_stubs import array_at
 
 # A plan's own words. SPAN_*: the spread of a box, one phase of one channel. A box is STEP outputs
 # along dimension AXIS, INNER positions each, of the POSITIONS of an output; CUTS boxes make it.
-# LINES_AT, SPOTS_AT, PLACES_AT, WEIGHTS_AT: addresses of tables.
+# From PANELS on they are the table of the kernel TAPS, which does register tiles of ROWS filters:
+# addresses and sizes of arrays, then its numbers.
 (IMAGE, IMAGE_SIZE, CHANNELS, DEPTH, HEIGHT, WIDTH, PAD_Z, PAD_Y, PAD_X,
- STRIDE_Z, STRIDE_Y, STRIDE_X, SPAN_Z, SPAN_Y, SPAN_X, SPREAD, SPREAD_SIZE,
- AXIS, STEP, INNER, CUTS, POSITIONS, GROUPS, FILTERS, BLOCKS, TOGETHER,
- LINES, LINES_AT, VECTORS, SPOTS_AT, PLACES_AT, TILE_VECTORS,
- WEIGHT, WEIGHT_SIZE, BY_GROUP, BY_FILTER, WEIGHTS_AT,
- ) = range(gemm.HEADER, gemm.HEADER + 37)
-WORDS = gemm.HEADER + 37
+ STRIDE_Z, STRIDE_Y, STRIDE_X, SPAN_Z, SPAN_Y, SPAN_X,
+ AXIS, STEP, INNER, CUTS, POSITIONS, GROUPS, FILTERS, BLOCKS, TOGETHER, ROWS, TILE_VECTORS,
+ WEIGHT, WEIGHT_SIZE, BY_GROUP, BY_FILTER, WEIGHTS_AT, TAPS,
+ PANELS, PANELS_SIZE, SPREAD, SPREAD_SIZE, TILE, TILE_SIZE, LINES_AT, LINES, SPOTS_AT, SPOTS,
+ PLACES_AT, VECTORS, PANEL, FIRST, LAST, WIDE,
+ ) = range(gemm.HEADER, gemm.HEADER + 48)
+WORDS = gemm.HEADER + 48
 
 
 def load_line(source, at, step, spread, to, count):
@@ -97,13 +89,13 @@ def load_box(plan, spread, batch, box):
         plane += plan[DEPTH]
 
 
-def fill_filters(plan, task, rows):
+def fill_filters(plan, task):
     """Bring a panel of the filters of a group into its place in A."""
-    group = task // plan[BLOCKS]
+    group, rows = task // plan[BLOCKS], plan[ROWS]
     block = task - group * plan[BLOCKS]
     weight = array_at(T(0), plan, WEIGHT, plan[WEIGHT_SIZE])
     places = array_at(0, plan, WEIGHTS_AT, plan[LINES])
-    out = array_at(T(0), plan, A_BASE, plan[GROUPS] * plan[BLOCKS] * plan[LINES] * rows)
+    out = array_at(T(0), plan, PANELS, plan[PANELS_SIZE])
     to = task * plan[LINES] * rows
     base = group * plan[BY_GROUP] + block * rows * plan[BY_FILTER]
     count = min(rows, plan[FILTERS] - block * rows)
@@ -121,61 +113,72 @@ def start_lane(plan, words, lane):
     for i in range(words.size):
         plan[i] = words[i]
     scratch = plan[SCRATCH] + lane * plan[LANE_BYTES]
-    plan[TILE_BASE] += scratch
+    plan[TILE] = plan[TILE_BASE] + scratch
     plan[SPREAD] += scratch
+    plan[PANELS] = plan[A_BASE]
     clear(array_at(T(0), plan, SPREAD, plan[SPREAD_SIZE]), 0, plan[SPREAD_SIZE])
 
 
-def direct_kernel(rows, vectors, lanes):
-    """The kernel that works through a convolution with register tiles of ``rows`` filters x
-    ``vectors`` of ``lanes`` elements; as ``gemm.contract_tasks``."""
-    def store_tile(plan, batch, block, blocks, position, columns):
-        store = plan[plan[STORE_AT]:]
-        count = min(blocks * rows, plan[FILTERS] - block * rows)
-        store[0], store[1], store[2] = plan[TILE_BASE], count, plan[NR]
-        store[3], store[4], store[5], store[6] = batch, block * rows, position, columns
-        call_kernel(plan, STORE, plan[STORE_AT], 0, count)
+def taps_kernel(rows, vectors, lanes):
+    """The register tiles of ``rows`` filters x ``vectors`` of ``lanes`` elements: the blocks of
+    filters ``[begin, end)`` from panel ``panel`` on, at the vectors ``[first, last)``."""
+    def multiply_blocks(panels, spread, tile, lines, spots, places, panel, first, last, wide, begin,
+                        end):
+        depth, start = lines.size, places[first]
+        for block in range(begin, end):
+            at = (panel + block) * depth * rows
+            to = block * rows * wide - start
+            for v in range(first, last, vectors):
+                multiply_taps(panels, at, spread, lines, depth, spots, places, v, tile, to, wide,
+                              rows, vectors, lanes)
+    return multiply_blocks
 
-    def convolve_box(plan, task):
-        batch = task // plan[CUTS]
-        box = task - batch * plan[CUTS]
-        depth, wide, last = plan[LINES], plan[NR], plan[VECTORS]
-        spread = array_at(T(0), plan, SPREAD, plan[SPREAD_SIZE])
-        filters = array_at(T(0), plan, A_BASE, plan[GROUPS] * plan[BLOCKS] * depth * rows)
-        tile = array_at(T(0), plan, TILE_BASE, plan[TOGETHER] * rows * wide)
-        lines = array_at(0, plan, LINES_AT, depth)
-        spots, places = array_at(0, plan, SPOTS_AT, last), array_at(0, plan, PLACES_AT, last)
-        load_box(plan, spread, batch, box)
-        before = box * plan[STEP] * plan[INNER]
-        count = min(plan[STEP] * plan[INNER], plan[POSITIONS] - before)
-        panel = (batch - batch // plan[GROUPS] * plan[GROUPS]) * plan[BLOCKS]
-        v = 0
-        while v < last and places[v] < count:
-            start, end = places[v], min(v + plan[TILE_VECTORS], last)
-            stop = min(count, places[end]) if end < last else count
-            for block in range(0, plan[BLOCKS], plan[TOGETHER]):
-                blocks = min(plan[TOGETHER], plan[BLOCKS] - block)
-                for b in range(blocks):
-                    for u in range(v, end, vectors):
-                        multiply_taps(filters, (panel + block + b) * depth * rows, spread, lines,
-                                      depth, spots, places, u, tile, b * rows * wide - start, wide,
-                                      rows, vectors, lanes)
-                store_tile(plan, batch, block, blocks, before + start, stop - start)
-            v = end
 
-    def direct_tasks(words, lanes_, counters, begin, end):
-        for lane in range(begin, end):
-            plan = lanes_[lane]
-            start_lane(plan, words, lane)
+def store_tile(plan, batch, block, blocks, position, columns):
+    """Hand the sums of ``blocks`` blocks of filters at some positions to the epilogue."""
+    store = plan[plan[STORE_AT]:]
+    count = min(blocks * plan[ROWS], plan[FILTERS] - block * plan[ROWS])
+    store[0], store[1], store[2] = plan[TILE], count, plan[NR]
+    store[3], store[4], store[5], store[6] = batch, block * plan[ROWS], position, columns
+    call_kernel(plan, STORE, plan[STORE_AT], 0, count)
+
+
+def convolve_box(plan, task):
+    """All sums of box ``task``, counted over images, groups and boxes."""
+    batch = task // plan[CUTS]
+    box = task - batch * plan[CUTS]
+    last = plan[VECTORS]
+    places = array_at(0, plan, PLACES_AT, last)
+    load_box(plan, array_at(T(0), plan, SPREAD, plan[SPREAD_SIZE]), batch, box)
+    before = box * plan[STEP] * plan[INNER]
+    count = min(plan[STEP] * plan[INNER], plan[POSITIONS] - before)
+    panel = (batch - batch // plan[GROUPS] * plan[GROUPS]) * plan[BLOCKS]
+    v = 0
+    while v < last and places[v] < count:
+        start, end = places[v], min(v + plan[TILE_VECTORS], last)
+        stop = min(count, places[end]) if end < last else count
+        plan[FIRST], plan[LAST] = v, end
+        for block in range(0, plan[BLOCKS], plan[TOGETHER]):
+            blocks = min(plan[TOGETHER], plan[BLOCKS] - block)
+            plan[PANEL] = panel + block
+            call_kernel(plan, TAPS, PANELS, 0, blocks)
+            store_tile(plan, batch, block, blocks, before + start, stop - start)
+        v = end
+
+
+def direct_tasks(words, lanes, counters, begin, end):
+    """Work through a convolution with the lanes ``[begin, end)``, as ``gemm.contract_tasks``."""
+    for lane in range(begin, end):
+        plan = lanes[lane]
+        start_lane(plan, words, lane)
+        task = take_number(counters, 0)
+        while task < plan[FILL_A]:
+            fill_filters(plan, task)
+            take_number(counters, 16)
             task = take_number(counters, 0)
-            while task < plan[FILL_A]:
-                fill_filters(plan, task, rows)
-                take_number(counters, 16)
-                task = take_number(counters, 0)
-            while read_number(counters, 16) < plan[FILL_A]:
-                pass
+        while read_number(counters, 16) < plan[FILL_A]:
+            pass
+        task = take_number(counters, 32)
+        while task < plan[TASKS]:
+            convolve_box(plan, task)
             task = take_number(counters, 32)
-            while task < plan[TASKS]:
-                convolve_box(plan, task)
-                task = take_number(counters, 32)
-    return direct_tasks

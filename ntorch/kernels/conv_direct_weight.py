@@ -16,12 +16,12 @@ from .conv_direct import (
     GROUPS,
     INNER,
     LINES,
-    LINES_AT,
     POSITIONS,
-    SPOTS_AT,
+    ROWS,
     SPREAD,
     SPREAD_SIZE,
     STEP,
+    TAPS,
     VECTORS,
     WORDS,
     clear,
@@ -30,16 +30,18 @@ from .conv_direct import (
 from .conv_stubs import sum_lanes, sum_taps
 from .gemm import B_BASE, LANE_BYTES, SCRATCH, STORE_AT, STORE_SLOTS, TASKS
 from .gemm_runs import move_run
-from .gemm_stubs import read_number, take_number
+from .gemm_stubs import call_kernel, read_number, take_number
 from .stubs import T
 from .winograd_stubs import array_at
 
 # Further words of a plan. BATCH: boxes that are done at a time. *_BLOCKS: register tiles of all
-# filters and of all lines of a group. ROW: how long rows of the output are in a box. PITCH: from
-# one filter's gradient to the next. COUNTS: how many lanes of a vector count; a lane's own.
-(GRAD, GRAD_SIZE, IMAGES, PARTS, BATCH, GRADS, GRADS_SIZE, SUMS, SUMS_SIZE, COUNTS,
- FILTER_BLOCKS, LINE_BLOCKS, ROW, PITCH, FINISH) = range(WORDS, WORDS + 15)
-WEIGHT_WORDS = WORDS + 15
+# filters and of all lines of a group. ROW: how long rows of the output are in a box. WIDTH: lines
+# of a register tile. From GRADS on they are the table of the kernel TAPS. COUNTS: how many lanes of
+# a vector count; a lane's own. PITCH: from one filter's gradient to the next. DONE: vectors.
+(GRAD, GRAD_SIZE, IMAGES, PARTS, BATCH, FILTER_BLOCKS, LINE_BLOCKS, ROW, WIDTH, FINISH,
+ GRADS, GRADS_SIZE, SPREADS, SPREADS_SIZE, SUMS, SUMS_SIZE, LINES_OF, LINES_OF_SIZE, SPOTS_OF,
+ SPOTS_OF_SIZE, COUNTS, COUNTS_SIZE, PITCH, DONE) = range(WORDS, WORDS + 24)
+WEIGHT_WORDS = WORDS + 24
 
 
 def vectors_of(plan, lanes):
@@ -68,14 +70,13 @@ def start_weight_lane(plan, words, lane, lanes):
     for i in range(words.size):
         plan[i] = words[i]
     scratch = plan[SCRATCH] + lane * plan[LANE_BYTES]
-    plan[SPREAD] += scratch
     plan[GRADS] += scratch
+    plan[SPREADS] = plan[SPREAD] + scratch
     plan[SUMS] += scratch
     plan[COUNTS] += scratch
-    size = plan[BATCH] * plan[SPREAD_SIZE]
-    clear(array_at(T(0), plan, SPREAD, size), 0, size)
+    clear(array_at(T(0), plan, SPREADS, plan[SPREADS_SIZE]), 0, plan[SPREADS_SIZE])
     clear(array_at(T(0), plan, GRADS, plan[GRADS_SIZE]), 0, plan[GRADS_SIZE])
-    counts = array_at(0, plan, COUNTS, plan[BATCH] * plan[VECTORS])
+    counts = array_at(0, plan, COUNTS, plan[COUNTS_SIZE])
     each = vectors_of(plan, lanes)
     for e in range(counts.size):
         counts[e] = min(lanes, plan[ROW] - e % each * lanes)
@@ -96,40 +97,42 @@ def finish_sums(plan, begin, end):
                 out[i] += one[i]
 
 
-def weight_kernel(rows, taps, lanes):
-    """The kernel that works through a gradient in filters with register tiles of ``rows`` filters x
-    ``taps`` lines."""
-    def sum_boxes(plan, spread, grads, sums, vectors):
-        lines = array_at(0, plan, LINES_AT, plan[LINE_BLOCKS] * taps)
-        spots = array_at(0, plan, SPOTS_AT, plan[BATCH] * plan[VECTORS])
-        counts = array_at(0, plan, COUNTS, plan[BATCH] * plan[VECTORS])
-        pitch, to = plan[PITCH], 0
-        for block in range(plan[FILTER_BLOCKS]):
-            for line in range(0, plan[LINE_BLOCKS] * taps, taps):
+def sums_kernel(rows, taps, lanes):
+    """The register tiles of ``rows`` filters x ``taps`` lines: the blocks of filters ``[begin,
+    end)`` with all lines, at the first ``vectors`` vectors."""
+    def sum_blocks(grads, spread, sums, lines, spots, counts, pitch, vectors, begin, end):
+        each = lines.size // taps
+        for block in range(begin, end):
+            to = block * each * rows * taps * lanes
+            for line in range(0, lines.size, taps):
                 sum_taps(grads, block * rows * pitch, pitch, spread, lines, line, spots, counts,
                          vectors, sums, to, rows, taps, lanes)
                 to += rows * taps * lanes
+    return sum_blocks
 
+
+def weight_kernel(lanes):
+    """The kernel that works through a gradient in filters."""
     def give_sums(plan, sums, task):
-        size = plan[FILTERS] * plan[LINES]
-        out = array_at(T(0), plan, B_BASE, plan[TASKS] * size)
-        to = task * size
+        out = array_at(T(0), plan, B_BASE, plan[TASKS] * plan[FILTERS] * plan[LINES])
+        rows, width = plan[ROWS], plan[WIDTH]
+        to = task * plan[FILTERS] * plan[LINES]
         for o in range(plan[FILTERS]):
             block = o // rows
-            for k in range(plan[LINES]):
-                column = k // taps
-                at = (((block * plan[LINE_BLOCKS] + column) * rows + o - block * rows) * taps
-                      + k - column * taps) * lanes
-                out[to] = sum_lanes(sums, at, lanes)
-                to += 1
+            row = (block * plan[LINE_BLOCKS] * rows + o - block * rows) * width
+            for first in range(0, plan[LINES], width):
+                for k in range(min(width, plan[LINES] - first)):
+                    out[to] = sum_lanes(sums, (row + k) * lanes, lanes)
+                    to += 1
+                row += rows * width
 
     def sum_part(plan, task):
         part = task // plan[GROUPS]
         group, each = task - part * plan[GROUPS], plan[SPREAD_SIZE]
-        spread = array_at(T(0), plan, SPREAD, plan[BATCH] * each)
+        spread = array_at(T(0), plan, SPREADS, plan[SPREADS_SIZE])
         grads = array_at(T(0), plan, GRADS, plan[GRADS_SIZE])
         sums = array_at(T(0), plan, SUMS, plan[SUMS_SIZE])
-        counts = array_at(0, plan, COUNTS, plan[BATCH] * plan[VECTORS])
+        counts = array_at(0, plan, COUNTS, plan[COUNTS_SIZE])
         clear(sums, 0, plan[SUMS_SIZE])
         units, full = plan[IMAGES] * plan[CUTS], plan[STEP] * plan[INNER]
         unit, last = part * units // plan[PARTS], (part + 1) * units // plan[PARTS]
@@ -148,7 +151,8 @@ def weight_kernel(rows, taps, lanes):
             if count < plan[ROW]:           # what is left of a row that is cut
                 vectors = (count + lanes - 1) // lanes
                 counts[vectors - 1] = count - (vectors - 1) * lanes
-            sum_boxes(plan, spread, grads, sums, vectors)
+            plan[DONE] = vectors
+            call_kernel(plan, TAPS, GRADS, 0, plan[FILTER_BLOCKS])
             counts[vectors - 1] = min(lanes, plan[ROW] - (vectors - 1) % vectors_of(
                 plan, lanes) * lanes)
         give_sums(plan, sums, task)

@@ -214,6 +214,11 @@ def _common(sweep, boxes, image, size):
         (kernels.FILTERS, sweep.filters), (kernels.LINES, sweep.channels * len(sweep.taps)))
 
 
+def _table(slot, table):
+    """``(slot, value)`` of the address and the size of a table of numbers."""
+    return (slot, table.tensor._address), (slot + 1, len(table.array))
+
+
 def _address(kernel):
     """What stands for a kernel in a plan: while recording itself, so that a program that puts
     another in its place never has to build it."""
@@ -233,10 +238,18 @@ class Cut(typing.NamedTuple):
     places: Table
 
 
+_TASKS = "i8:1C", "i8:2C", "i8:1C"
+
+
 @functools.cache
-def _kernel(rows, vectors, lanes, T):
-    return build.kernel(kernels.direct_kernel(rows, vectors, lanes),
-                        ("i8:1C", "i8:2C", "i8:1C"), T=T)
+def _kernel(T):
+    return build.kernel(kernels.direct_tasks, _TASKS, T=T)
+
+
+@functools.cache
+def _taps(rows, vectors, lanes, T):
+    kinds = (f"{T}:1C",) * 3 + ("i8:1C",) * 3 + ("i",) * 4
+    return build.kernel(kernels.taps_kernel(rows, vectors, lanes), kinds, T=T)
 
 
 def tile_for(filters):
@@ -272,26 +285,29 @@ def convolve(image, weight, sweep, store, T):
     cut = _cut(sweep, T, threads)
     rows, vectors, boxes = cut.rows, cut.vectors, cut.boxes
     tile_vectors = max(1, TILE_VECTORS // vectors) * vectors
+    wide = tile_vectors * lanes
     blocks, depth = ceil_div(sweep.filters, rows), sweep.channels * len(sweep.taps)
     together = min(blocks, max(1, TOGETHER // rows))
     tasks = sweep.images * sweep.groups * boxes.count
     words = [0] * kernels.WORDS
     for slot, value in (
-            *_common(sweep, boxes, image, cut.size), (gemm.NR, tile_vectors * lanes),
+            *_common(sweep, boxes, image, cut.size), (gemm.NR, wide),
             (gemm.STORE, _address(store.kernel)), (gemm.STORE_AT, kernels.WORDS),
             (gemm.TASKS, tasks), (gemm.FILL_A, sweep.groups * blocks), (kernels.BLOCKS, blocks),
-            (kernels.TOGETHER, together), (kernels.LINES_AT, cut.lines.tensor._address),
-            (kernels.VECTORS, len(cut.spots.array)),
-            (kernels.SPOTS_AT, cut.spots.tensor._address),
-            (kernels.PLACES_AT, cut.places.tensor._address),
+            (kernels.TOGETHER, together), (kernels.ROWS, rows),
+            (kernels.TAPS, _address(_taps(rows, vectors, lanes, T))),
+            (kernels.PANELS_SIZE, sweep.groups * blocks * depth * rows),
+            (kernels.TILE_SIZE, together * rows * wide), (kernels.WIDE, wide),
+            *_table(kernels.LINES_AT, cut.lines), *_table(kernels.SPOTS_AT, cut.spots),
+            *_table(kernels.PLACES_AT, cut.places),
             (kernels.TILE_VECTORS, tile_vectors), (kernels.WEIGHT, weight._address),
             (kernels.WEIGHT_SIZE, numel(weight)), (kernels.BY_GROUP, sweep.by_group),
             (kernels.BY_FILTER, sweep.by_filter),
             (kernels.WEIGHTS_AT, cut.weights.tensor._address)):
         words[slot] = value
-    lane = _scratch(words, item, (gemm.TILE_BASE, together * rows * tile_vectors * lanes),
+    lane = _scratch(words, item, (gemm.TILE_BASE, together * rows * wide),
                     (kernels.SPREAD, cut.size))
-    launch_plan(_kernel(rows, vectors, lanes, T),
+    launch_plan(_kernel(T),
                 words + [0] * gemm.STORE_SLOTS + list(store.slots),
                 Layout((), _lanes(sweep, tasks, threads), lane,
                        _up(sweep.groups * blocks * depth * rows, item), 0, sweep.flops),
@@ -316,9 +332,14 @@ class WeightCut(typing.NamedTuple):
 
 
 @functools.cache
-def _weight_kernel(rows, taps, lanes, T):
-    return build.kernel(weight_kernels.weight_kernel(rows, taps, lanes),
-                        ("i8:1C", "i8:2C", "i8:1C"), T=T)
+def _weight_kernel(lanes, T):
+    return build.kernel(weight_kernels.weight_kernel(lanes), _TASKS, T=T)
+
+
+@functools.cache
+def _sums(rows, taps, lanes, T):
+    kinds = (f"{T}:1C",) * 3 + ("i8:1C",) * 3 + ("i",) * 2
+    return build.kernel(weight_kernels.sums_kernel(rows, taps, lanes), kinds, T=T)
 
 
 def weight_tile_for(filters, lines):
@@ -377,13 +398,16 @@ def weight_gradient(image, grad, out, sweep, T):
     words = [0] * weight_kernels.WEIGHT_WORDS
     for slot, value in (
             *_common(sweep, boxes, image, cut.size), (gemm.STORE_AT, len(words)),
-            (gemm.TASKS, tasks), (kernels.VECTORS, cut.vectors),
-            (kernels.LINES_AT, cut.lines.tensor._address),
-            (kernels.SPOTS_AT, cut.spots.tensor._address), (weight_kernels.GRAD, grad),
+            (gemm.TASKS, tasks), (kernels.VECTORS, cut.vectors), (kernels.ROWS, cut.rows),
+            (kernels.TAPS, _address(_sums(cut.rows, cut.taps, lanes, T))),
+            *_table(weight_kernels.LINES_OF, cut.lines),
+            *_table(weight_kernels.SPOTS_OF, cut.spots), (weight_kernels.GRAD, grad),
             (weight_kernels.GRAD_SIZE, sweep.images * sweep.groups * sweep.filters
              * product(sweep.grid)), (weight_kernels.IMAGES, sweep.images),
             (weight_kernels.PARTS, cut.parts), (weight_kernels.BATCH, cut.batch),
             (weight_kernels.GRADS_SIZE, grads), (weight_kernels.SUMS_SIZE, sums * lanes),
+            (weight_kernels.SPREADS_SIZE, cut.batch * cut.size),
+            (weight_kernels.COUNTS_SIZE, cut.batch * cut.vectors), (weight_kernels.WIDTH, cut.taps),
             (weight_kernels.FILTER_BLOCKS, row_blocks), (weight_kernels.LINE_BLOCKS, line_blocks),
             (weight_kernels.ROW, boxes.size[2]), (weight_kernels.PITCH, wide),
             (weight_kernels.FINISH, ceil_div(size * cut.parts, 32768))):
@@ -391,7 +415,7 @@ def weight_gradient(image, grad, out, sweep, T):
     lane = _scratch(words, item, (kernels.SPREAD, cut.batch * cut.size),
                     (weight_kernels.GRADS, grads), (weight_kernels.SUMS, sums * lanes),
                     (weight_kernels.COUNTS, cut.batch * cut.vectors * 8 // item))
-    launch_plan(_weight_kernel(cut.rows, cut.taps, lanes, T),
+    launch_plan(_weight_kernel(lanes, T),
                 [*words, *(0,) * gemm.STORE_SLOTS, out, size],
                 Layout((), _lanes(sweep, tasks, threads), lane, 0, _up(cut.parts * size, item),
                        sweep.flops), Form("weight", T, T))
