@@ -1,5 +1,6 @@
 """What our Numba target makes of a kernel's Python: it computes what Python would."""
 import itertools
+import types as types_of_python
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from numba.extending import intrinsic
 
 from ntorch.kernels import gemm
 from ntorch.kernels.gemm_stubs import multiply_tile
+from ntorch.kernels.stubs import ROLLED as LOOPS
 from ntorch.runtime import build, launch, store, target
 from ntorch.runtime.compile import jit_function
 
@@ -265,3 +267,36 @@ def test_a_kernel_for_each_size_of_tile():
         run(kernel_function(gemm.product_kernel(rows, vectors, lanes)),
             ("f4:1C",) * 3 + ("i",) * 4, a.ravel(), b.ravel(), c.ravel(), 3, rows, width, 0)
         np.testing.assert_allclose(c, np.einsum("kr,kc->rc", a, b), rtol=1e-5, atol=1e-5)
+
+
+# --- loops that stay rolled -----------------------------------------------------------------------
+
+@kernel_function
+def _steps(out, start, begin, end):
+    value = start
+    for i in range(begin, end):
+        value = (value * 25 + i) % 1009
+        out[i] = value
+    while value > 3:
+        value = value // 2
+        out[0] += value
+
+
+def test_loops_stay_rolled_where_a_module_says_so():
+    def variant(rolled):
+        function = types_of_python.FunctionType(_steps.__code__, {LOOPS: rolled}, "steps")
+        return kernel_function(function)
+
+    def assembly(function):
+        kinds = ("i8:1C", "i")
+        return target.assembly(target.kernel_module(jit_function(function, "f4", False), kinds,
+                                                    "f4", "nt_steps"))
+    rolled, free = variant(True), variant(False)
+    assert build.kernel_key(rolled, ("i8:1C", "i"), "f4", False) != build.kernel_key(
+        free, ("i8:1C", "i"), "f4", False)
+    assert len(assembly(rolled)) < 0.8 * len(assembly(free))
+    for n in (1, 7, 100):
+        found, wanted = np.zeros(101, np.int64), np.zeros(101, np.int64)
+        run(rolled, ("i8:1C", "i"), found, 5, n=n)
+        _steps(wanted, 5, 0, n)
+        np.testing.assert_array_equal(found, wanted)

@@ -20,6 +20,8 @@ from .gemm_stubs import call_kernel, read_number, take_number
 from .stubs import T
 from .winograd_stubs import array_at
 
+LOOPS_STAY_ROLLED = True
+
 # A plan's own words. SPAN_*: the spread of a box, one phase of one channel. A box is STEP outputs
 # along dimension AXIS, INNER positions each, of the POSITIONS of an output; CUTS boxes make it.
 # From PANELS on they are the table of the kernel TAPS, which does register tiles of ROWS filters:

@@ -34,6 +34,8 @@ from .gemm_stubs import call_kernel, read_number, take_number
 from .stubs import T
 from .winograd_stubs import array_at
 
+LOOPS_STAY_ROLLED = True
+
 # Further words of a plan. BATCH: boxes that are done at a time. *_BLOCKS: register tiles of all
 # filters and of all lines of a group. ROW: how long rows of the output are in a box. WIDTH: lines
 # of a register tile. From GRADS on they are the table of the kernel TAPS. COUNTS: how many lanes of

@@ -42,6 +42,8 @@ Plan
 """
 from .gemm_stubs import call_kernel, multiply_tile, read_number, take_number
 
+LOOPS_STAY_ROLLED = True
+
 # Header of a plan. *_BASE are addresses, counted from the lane's scratch memory if not shared;
 # *_BATCH bytes between the matrices of a shared operand; *_AT say where in the row a kernel's table
 # starts. FILL_*: tasks, and blocks a matrix, of the shared packing that comes before the product.

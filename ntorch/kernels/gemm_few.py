@@ -44,6 +44,8 @@ from .gemm_stubs import call_kernel, move_line, multiply_tile, read_number, take
 from .stubs import T
 from .winograd_stubs import array_at
 
+LOOPS_STAY_ROLLED = True
+
 # A plan's own words. A's matrices lie as ``gemm_pack.matrix_offset`` says, rows LINE apart. TURNED:
 # whether the epilogue takes columns for rows. LINES_BASE, TURNED_BASE: scratch memory for the copy
 # of A's rows and for turned sums. B_SIZE: elements of B packed, all matrices.

@@ -9,6 +9,8 @@ from .gemm_pack import matrix_offset, turn_kernel
 from .gemm_stubs import multiply_tile, stack_array
 from .stubs import T
 
+LOOPS_STAY_ROLLED = True
+
 STACK_DEPTH = 256       # deepest K that the stack copy of one column panel holds
 
 

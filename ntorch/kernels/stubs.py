@@ -59,6 +59,15 @@ class specialised:
         return self.function(*arguments)
 
 
+ROLLED = "LOOPS_STAY_ROLLED"
+
+
+def stays_rolled(function):
+    """Whether the module of a kernel's function says ``LOOPS_STAY_ROLLED = True``: what takes time
+    in it are register tiles, and LLVM is not to unroll loops whose length it does not know."""
+    return function.__globals__.get(ROLLED, False)
+
+
 def _cast_bits(value, source, target):
     return struct.unpack(target, struct.pack(source, value))[0]
 

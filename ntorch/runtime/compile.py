@@ -9,8 +9,8 @@ import types
 import numba
 import numpy as np
 
+from ..kernels.stubs import ROLLED, specialised, stays_rolled, typed
 from ..kernels.stubs import T as ComputeType
-from ..kernels.stubs import specialised, typed
 from . import intrinsics, target
 from .fingerprint import resolve
 
@@ -63,7 +63,8 @@ def _rebuilt(fn, T, reassoc, inline):
     resolved = {name: _resolve(value, T, reassoc, inline) for name, value in resolve(fn).items()}
     integers = getattr(fn, "__scalar__", False) and T in ("f4", "f8", "c8", "c16")
     code = _cast_constants(fn.__code__, real, integers)
-    namespace = {"__builtins__": __builtins__, "__name__": fn.__module__, **resolved}
+    namespace = {"__builtins__": __builtins__, "__name__": fn.__module__,
+                 ROLLED: stays_rolled(fn), **resolved}
     cells = tuple(types.CellType(resolved[name]) for name in code.co_freevars) or None
     return types.FunctionType(code, namespace, fn.__name__, fn.__defaults__, cells)
 

@@ -6,7 +6,7 @@ any edit that changes what would be compiled, in the function or in a callee, ch
 import hashlib
 import types
 
-from ..kernels.stubs import T, specialised, typed
+from ..kernels.stubs import T, specialised, stays_rolled, typed
 
 _memo = {}
 
@@ -76,6 +76,8 @@ def _digest(function, stack):
     for part in _code_parts(function.__code__):
         digest.update(part.encode())
     digest.update(repr(function.__defaults__).encode())
+    if stays_rolled(function):
+        digest.update(b"rolled")
     for name, value in sorted(resolve(function).items()):
         digest.update(f"|{name}=".encode())
         digest.update(_value_part(name, value, (*stack, function)).encode())
