@@ -92,6 +92,66 @@ def test_max_pool_of_a_strided_input_and_of_infinities():
     assert out.tolist() == [[[[-math.inf] * 2] * 2]] and index.tolist() == [[[[0, 2], [8, 10]]]]
 
 
+def indexed(n, x, kernel):
+    """The pooling with indices, which knows no tiles."""
+    return getattr(F, f"max_pool{n}d")(x, kernel, return_indices=True)[0]
+
+
+def tiled_input(shape, dtype):
+    x = RNG.integers(-3, 3, shape).astype(np.float32)       # ties everywhere
+    flat = x.reshape(-1)
+    flat[::7], flat[3::11] = np.nan, -np.inf
+    flat[-5:] = -np.inf
+    return ntorch.from_numpy(x).to(dtype)
+
+
+@pytest.mark.parametrize("n, kernel", [(1, 1), (1, 2), (1, 3), (1, 4), (2, (2, 1)), (2, (1, 2)),
+                                       (2, 2), (2, (3, 2)), (2, 3), (2, (2, 4)), (3, 2),
+                                       (3, (1, 2, 3)), (3, (3, 1, 2)), (3, (4, 4, 4))])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+def test_tiles_are_what_the_general_form_makes_of_them(n, kernel, dtype):
+    dtype = getattr(ntorch, dtype)
+    for width in (4, 5, 8, 15, 16, 31, 33, 70, 127):        # less than a vector, and several
+        x = tiled_input((2, 2, *(7, 9)[3 - n:], width), dtype).requires_grad_()
+        found, want = getattr(F, f"max_pool{n}d")(x, kernel), indexed(n, x, kernel)
+        assert found.grad_fn.name() == want.grad_fn.name() and found.dtype is dtype
+        np.testing.assert_array_equal(found.detach().double().numpy(),
+                                      want.detach().double().numpy())
+        grad = ntorch.from_numpy(draw(*found.shape)).to(dtype)
+        first, second = (ntorch.autograd.grad(y, x, grad)[0].double().numpy()
+                         for y in (found, want))
+        np.testing.assert_array_equal(first, second)
+
+
+def test_which_windows_are_tiles():
+    x = tiled_input((2, 3, 9, 10), ntorch.float32)
+    for kernel, stride, padding, ceil in (((3, 2), None, 0, True), ((2, 2), None, 0, True),
+                                          ((3, 2), 2, 0, False), ((2, 2), None, 1, False),
+                                          ((9, 10), None, 0, False), ((2, 5), None, 0, False)):
+        alone = F.max_pool2d(x, kernel, stride, padding, 1, ceil)
+        both, _ = F.max_pool2d(x, kernel, stride, padding, 1, ceil, return_indices=True)
+        np.testing.assert_array_equal(alone.numpy(), both.numpy())
+    turned = x.transpose(2, 3)
+    np.testing.assert_array_equal(F.max_pool2d(turned, (2, 3)).numpy(),
+                                  F.max_pool2d(x, (3, 2)).numpy().transpose(0, 1, 3, 2))
+
+
+def test_a_compiled_step_pools_as_eager_does():
+    x = tiled_input((4, 3, 13, 22), ntorch.float32)
+
+    def step(x):
+        x = x.detach().requires_grad_()
+        y = F.max_pool2d(F.max_pool2d(x, 2), (2, 3), ceil_mode=True)
+        grad, = ntorch.autograd.grad((y * y).sum(), x)
+        return y.detach(), grad
+
+    for found, want in zip(ntorch.compile(step)(x), step(x), strict=True):
+        np.testing.assert_array_equal(found.numpy(), want.numpy())
+    with ntorch.no_grad():
+        np.testing.assert_array_equal(ntorch.compile(lambda x: F.max_pool2d(x, 2))(x).numpy(),
+                                      F.max_pool2d(x, 2).numpy())
+
+
 def mean_of(count_include_pad, override, parts, spatial, padding):
     def size(index):
         if override:
@@ -164,6 +224,9 @@ GRADIENTS = {
     "max2": (lambda x: F.max_pool2d(x, 3, 2, 1), (1, 2, 6, 5)),
     "max2 dilated": (lambda x: F.max_pool2d(x, 2, 1, 1, 2), (1, 1, 5, 5)),
     "max3": (lambda x: F.max_pool3d(x, 2, 1), (1, 1, 3, 4, 3)),
+    "tiles1": (lambda x: F.max_pool1d(x, 3), (2, 2, 7)),
+    "tiles2": (lambda x: F.max_pool2d(x, (3, 2)), (2, 2, 7, 5)),
+    "tiles3": (lambda x: F.max_pool3d(x, 2), (1, 2, 3, 4, 5)),
     "avg1": (lambda x: F.avg_pool1d(x, 3, 2, 1, True, False), (2, 2, 7)),
     "avg2": (lambda x: F.avg_pool2d(x, 3, 2, 1, True), (1, 2, 6, 5)),
     "avg2 override": (lambda x: F.avg_pool2d(x, 2, divisor_override=3), (1, 1, 4, 5)),
@@ -204,7 +267,7 @@ def test_the_same_bits_for_any_number_of_threads():
     found = []
     for threads in (1, 2):
         ntorch.set_num_threads(threads)
-        out = F.avg_pool2d(F.max_pool2d(x, 3, 2, 1), 3, 1, 1)
+        out = F.avg_pool2d(F.max_pool2d(F.max_pool2d(x, 3, 2, 1), 2), 3, 1, 1)
         grad, = ntorch.autograd.grad((out * out).sum(), x)
         found.append((out.detach().numpy().tobytes(), grad.numpy().tobytes()))
     assert found[0] == found[1]

@@ -16,8 +16,8 @@ MODULES = (
     "random", "dropout", "indexing", "sorting", "scans", "movement", "contraction",
     "affine_products", "products", "linalg", "convolution", "pooling", "normalization", "softmax",
     "embedding", "loss", "ctc", "recurrent_layers", "recurrent", "optim", "unique", "distance",
-    "pooling_adaptive", "pooling_average", "advanced", "scattering", "diagonals", "meshes",
-    "padding", "normalization_planes", "random_factories", "embedding_bag", "masks",
+    "pooling_adaptive", "pooling_average", "pooling_tiles", "advanced", "scattering", "diagonals",
+    "meshes", "padding", "normalization_planes", "random_factories", "embedding_bag", "masks",
     "loss_distance", "loss_pointwise", "slicing",
 )
 _entries = {}

@@ -90,7 +90,7 @@ def _intrinsic(name):
     ``microkernel*.py``."""
     import importlib
     for module in ("intrinsics", "intrinsics_pointer", "intrinsics_pool", "intrinsics_winograd",
-                   "intrinsics_conv", "microkernel", "microkernel_few"):
+                   "intrinsics_conv", "intrinsics_windows", "microkernel", "microkernel_few"):
         try:
             found = getattr(importlib.import_module(f"{__package__}.{module}"), name, None)
         except ModuleNotFoundError:

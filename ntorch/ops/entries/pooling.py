@@ -1,4 +1,5 @@
-"""Maximum pooling and its inverse; the averages are in ``pooling_average.py``."""
+"""Maximum pooling and its inverse; the averages are in ``pooling_average.py``, windows that
+tile the input in ``pooling_tiles.py``."""
 from ...kernels import pool as kernels
 from ...runtime import dtypes
 from ..base import empty, product
@@ -16,6 +17,7 @@ from ..windows import (
     planes,
     pooled_shape,
 )
+from .pooling_tiles import tiles
 
 MOST_UNROLLED = 27      # taps; beyond, the code grows faster than it gains
 INT32_PLANE = 1 << 31   # the unrolled kernels hold indices in 32 bits
@@ -87,6 +89,8 @@ def _register_max_pool(n):
             ("kernel_size", kernel_size), ("stride", kernel_size if stride in (None, (), [])
                                            else stride),
             ("padding", padding), ("dilation", dilation))]
+        if not return_indices and tiles(input, *sizes, ceil_mode):
+            return getattr(ops, f"_max_pool{n}d_tiles")(input, sizes[0])[0]
         out, index = entry.function(input, *sizes, ceil_mode)
         return (out, index) if return_indices else out
 

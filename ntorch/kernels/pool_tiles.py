@@ -1,0 +1,61 @@
+"""Maximum pooling by windows that tile the plane: no element is in two.
+
+The place of a maximum is kept as its tap, one byte; its gradient then is not scattered but chosen,
+by whole vectors. Arrays are flat, sizes are (depth, height, width) as in ``pool.py``: D, H, W of
+the input, OD, OH, OW of the windows. What lies behind the last window belongs to none.
+"""
+import functools
+
+import numpy as np
+
+from .stubs import T
+from .window_stubs import spread_tiles, tile_maxima
+
+u = np.uint64       # see ``pool.py``
+
+
+@functools.cache
+def maxima_for(kd, kh, kw, lanes):
+    """Maxima and their taps for windows of one size, ``lanes`` of them at a time."""
+    def max_of_tiles(x, out, where, D, H, W, OD, OH, OW, begin, end):
+        to = begin * OD * OH * OW
+        for plane in range(begin, end):
+            for od in range(OD):
+                for oh in range(OH):
+                    at = ((plane * D + od * kd) * H + oh * kh) * W
+                    tile_maxima(x, at, H * W, W, out, where, to, OW, kd, kh, kw, lanes)
+                    to += OW
+
+    return max_of_tiles
+
+
+@functools.cache
+def gradients_for(kd, kh, kw, lanes):
+    """``out`` is ``grad`` where a window's maximum was, and else 0."""
+    def spread_maxima(grad, where, out, D, H, W, OD, OH, OW, begin, end):
+        at, covered = begin * OD * OH * OW, OD * kd * OH * kh * OW * kw
+        for plane in range(begin, end):
+            if covered < D * H * W:
+                for i in range(plane * D * H * W, (plane + 1) * D * H * W):
+                    out[u(i)] = T(0)
+            for od in range(OD):
+                for oh in range(OH):
+                    to = ((plane * D + od * kd) * H + oh * kh) * W
+                    spread_tiles(grad, where, at, out, to, H * W, W, OW, kd, kh, kw, lanes)
+                    at += OW
+
+    return spread_maxima
+
+
+def pick_maxima(x, where, out, D, H, W, OD, OH, OW, kd, kh, kw, begin, end):
+    """The elements of ``x`` at the places of maxima: the adjoint of ``gradients_for``'s."""
+    for plane in range(begin, end):
+        for od in range(OD):
+            for oh in range(OH):
+                at = ((plane * OD + od) * OH + oh) * OW
+                for ow in range(OW):
+                    tap = int(where[at + ow])
+                    row, c = tap // kw, tap % kw
+                    a, b = row // kh, row % kh
+                    out[at + ow] = x[((plane * D + od * kd + a) * H + oh * kh + b) * W
+                                     + ow * kw + c]
