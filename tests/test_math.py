@@ -5,6 +5,7 @@ patterns, dense ranges where it varies, and the special values.
 """
 import math as pymath
 import re
+import types
 
 import mpmath as mp
 import numpy as np
@@ -288,11 +289,18 @@ def test_complex_functions_against_mpmath(name, code):
     np.testing.assert_allclose(got, wanted, rtol=3e-7 if code == "c8" else 1e-13, atol=0)
 
 
-def test_every_float16_and_bfloat16_word_converts_exactly():
+def _bit_by_bit(function):
+    """The function as processors without an instruction for it compute it."""
+    return types.FunctionType(function.__code__, function.__globals__, function.__name__)
+
+
+@pytest.mark.parametrize("form", [lambda function: function, _bit_by_bit])
+def test_every_float16_and_bfloat16_word_converts_exactly(form):
     words = np.arange(65536, dtype=np.uint16)
     with np.errstate(invalid="ignore"):
         wanted = words.view(np.float16).astype(np.float32)
-    np.testing.assert_array_equal(run(half.f16_to_f32, words, code="f4", out_code="f4"), wanted)
+    np.testing.assert_array_equal(run(form(half.f16_to_f32), words, code="f4", out_code="f4"),
+                                  wanted)
     wanted = (words.astype(np.uint32) << 16).view(np.float32)
     np.testing.assert_array_equal(run(half.bf16_to_f32, words, code="f4", out_code="f4"), wanted)
 
@@ -307,9 +315,10 @@ def _between(code_points):
     return np.concatenate([np.asarray(a, np.float32) for a in around])
 
 
-def test_rounding_to_float16_at_every_value_and_midpoint():
+@pytest.mark.parametrize("form", [lambda function: function, _bit_by_bit])
+def test_rounding_to_float16_at_every_value_and_midpoint(form):
     x = _between(np.arange(65536, dtype=np.uint16).view(np.float16).astype(np.float32))
-    got = run(half.f32_to_f16, x, code="f4", out_code="u2").view(np.float16)
+    got = run(form(half.f32_to_f16), x, code="f4", out_code="u2").view(np.float16)
     with np.errstate(over="ignore"):
         np.testing.assert_array_equal(got, x.astype(np.float16))
     zero = x == 0

@@ -142,12 +142,16 @@ def test_sequences_equal_torch():
         got, wanted = ntorch.arange(*arguments), torch.arange(*arguments)
         assert str(got.dtype) == str(wanted.dtype)
         np.testing.assert_allclose(got.numpy(), wanted.numpy(), rtol=1.2e-7)
-    for start, end, steps in ((0, 1, 100), (-3, 7, 1000), (0.1, 0.9, 33)):
-        for dtype in ("float32", "float64", "int64"):
-            np.testing.assert_allclose(
-                ntorch.linspace(start, end, steps, dtype=getattr(ntorch, dtype)).numpy(),
-                torch.linspace(start, end, steps, dtype=getattr(torch, dtype)).numpy(), rtol=2e-7,
-                atol=1e-7 * (end - start))
+    for start, end, steps in ((0, 1, 100), (-3, 7, 1000), (0.1, 0.9, 33), (5, -2.5, 20001)):
+        for dtype in ("float32", "float64", "int64", "float16", "bfloat16"):
+            got = ntorch.linspace(start, end, steps, dtype=getattr(ntorch, dtype))
+            wanted = torch.linspace(start, end, steps, dtype=getattr(torch, dtype))
+            if dtype in ("float32", "float64"):
+                np.testing.assert_array_equal(got.numpy(), wanted.numpy())
+            else:
+                tolerance = {"float16": 2e-3, "bfloat16": 2e-2}.get(dtype, 0)
+                np.testing.assert_allclose(got.double().numpy(), wanted.double().numpy(),
+                                           rtol=tolerance, atol=tolerance)
 
 
 def test_windows_against_scipy():

@@ -2,7 +2,8 @@
 
 CPU float16 arithmetic is not available to kernels, so half types are stored as 16-bit words and
 computed in float32. Rounding is to nearest even; NaN stays NaN; denormals convert exactly. Each
-step is cut back to int32, or Numba would widen it to int64 and halve the speed of a loop.
+step is cut back to int32, or Numba would widen it to int64 and halve the speed of a loop. Where the
+processor converts float16 itself, a build takes its instruction instead.
 """
 import numpy as np
 
@@ -52,3 +53,7 @@ def f32_to_bf16(x):
     rounded = np.int32(np.int32(np.int32(bits + 0x7FFF) + odd) >> 16)
     nan = np.int32(bits & 0x7FFFFFFF) > np.int32(0x7F800000)
     return np.uint16(np.int32(select(nan, np.int32(0x7FC0), rounded) & 0xFFFF))
+
+
+# what a build takes instead where the processor has it, from ``runtime/intrinsics.py``
+f16_to_f32.__instruction__, f32_to_f16.__instruction__ = "half_to_single", "single_to_half"

@@ -1,4 +1,7 @@
 """Rearranging elements: triangles, reflections, diagonals. Arrays hold raw words of an element."""
+import numpy as np
+
+from .stubs import T, fma
 
 
 def triangle(source, out, diagonal, upper, begin, end):
@@ -33,7 +36,7 @@ def flip_last(source, out, begin, end):
     for r in range(begin, end):
         row, target = source[r], out[r]
         for i in range(n):
-            target[i] = row[n - 1 - i]
+            target[i] = row[np.uint64(n - 1 - i)]       # unsigned: never counted from the end
 
 
 def sequence(out, start, step, begin, end):
@@ -41,3 +44,15 @@ def sequence(out, start, step, begin, end):
     target = out[begin:end]
     for i in range(len(target)):
         target[i] = start + step * (begin + i)
+
+
+def spaced(out, first, last, step, begin, end):
+    """Evenly spaced numbers: up from ``first`` in the first half, down from ``last`` in the second,
+    each with one rounding."""
+    n = out.shape[0]
+    half = min(max(n // 2, begin), end)
+    left, right, rest = out[begin:half], out[half:end], n - 1 - half
+    for i in range(len(left)):
+        left[i] = fma(step, T(begin + i), first)
+    for i in range(len(right)):
+        right[i] = fma(-step, T(rest - i), last)

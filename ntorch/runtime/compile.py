@@ -11,7 +11,7 @@ import numpy as np
 
 from ..kernels.stubs import ROLLED, specialised, stays_rolled, typed
 from ..kernels.stubs import T as ComputeType
-from . import intrinsics, target
+from . import cpu, intrinsics, target
 from .fingerprint import resolve
 
 SCALAR = {"f4": np.float32, "f8": np.float64, "c8": np.complex64, "c16": np.complex128,
@@ -74,6 +74,8 @@ def _resolve(value, T, reassoc, inline=False):
         return SCALAR[T]
     if hasattr(value, "__stub__"):
         return _intrinsic(value.__stub__)
+    if hasattr(value, "__instruction__") and cpu.converts_halves():
+        return _intrinsic(value.__instruction__)
     if isinstance(value, typed):
         return _chosen(value, T, reassoc)
     if isinstance(value, specialised):

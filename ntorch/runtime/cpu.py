@@ -87,6 +87,11 @@ def vector_bits():
     return 128
 
 
+def converts_halves():
+    """Whether the target has instructions between float16 and float32."""
+    return arch() == "aarch64" or "f16c" in features()
+
+
 def affinity():
     """The processors that this process may run on, as a set of numbers."""
     if hasattr(os, "sched_getaffinity"):

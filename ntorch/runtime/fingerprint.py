@@ -78,6 +78,7 @@ def _digest(function, stack):
     digest.update(repr(function.__defaults__).encode())
     if stays_rolled(function):
         digest.update(b"rolled")
+    digest.update(getattr(function, "__instruction__", "").encode())
     for name, value in sorted(resolve(function).items()):
         digest.update(f"|{name}=".encode())
         digest.update(_value_part(name, value, (*stack, function)).encode())

@@ -175,3 +175,22 @@ def to_type_of(typingctx, x, value):
         return context.cast(builder, arguments[1], value, target)
 
     return target(x, value), codegen
+
+
+@intrinsic
+def half_to_single(typingctx, word):
+    """The instruction in place of ``kernels.half.f16_to_f32``."""
+    def codegen(context, builder, signature, arguments):
+        return builder.fpext(builder.bitcast(arguments[0], ir.HalfType()), ir.FloatType())
+
+    return types.float32(types.uint16), codegen
+
+
+@intrinsic
+def single_to_half(typingctx, x):
+    """The instruction in place of ``kernels.half.f32_to_f16``; as everywhere, the rounding is to
+    nearest even."""
+    def codegen(context, builder, signature, arguments):
+        return builder.bitcast(builder.fptrunc(arguments[0], ir.HalfType()), ir.IntType(16))
+
+    return types.uint16(types.float32), codegen

@@ -146,6 +146,17 @@ def _spaced(start, end, steps, dtype):
     return np.where(places < steps // 2, left, right).astype(kind)
 
 
+def _spaced_floats(start, end, steps, dtype, device):
+    """As ``_spaced``, at memory's speed; every number has the bits of torch's."""
+    work = dtypes.float64 if dtype is dtypes.float64 else dtypes.float32
+    kind, made = work.numpy.type, empty((steps,), work, device)
+    start, end = kind(start), kind(end)
+    step = (end - start) / kind(steps - 1)
+    run(kernels.spaced, [("C", made), ("T", float(start)), ("T", float(end)), ("T", float(step))],
+        steps, 16384, T=work.code)
+    return made if dtype is work else ops.to_dtype(made, dtype)
+
+
 def _from_values(values, dtype, device):
     made = ops.from_numpy(np.ascontiguousarray(values))
     made = ops.clone(made) if made.dtype is dtype else ops.to_dtype(made, dtype)
@@ -161,7 +172,10 @@ def linspace(start, end, steps, *, out=None, dtype=None, layout=None, device=Non
     start, end = _number("linspace", "start", start), _number("linspace", "end", end)
     if device is not None and str(device) == "meta":
         return empty((steps,), dtype, META)
-    result = _from_values(_spaced(start, end, steps, dtype), dtype, device)
+    if steps > 1 and dtype.category == dtypes.FLOAT:
+        result = _spaced_floats(start, end, steps, dtype, device)
+    else:
+        result = _from_values(_spaced(start, end, steps, dtype), dtype, device)
     return _finish("linspace", result, requires_grad, out)
 
 
