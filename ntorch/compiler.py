@@ -96,9 +96,10 @@ def lazy():
 
 
 def is_compiling():
-    """Whether this thread is tracing a function now."""
-    from .runtime import recording
-    return recording.current() is not None
+    """Whether ``compile``, ``jit.trace`` or ``jit.script`` runs a function's Python on this thread;
+    in ``lazy()``, which is eager mode in all but time, it is False."""
+    from .jit.marks import is_compiling as compiling
+    return compiling()
 
 
 def is_dynamo_compiling():

@@ -96,10 +96,11 @@ def deep_copy(tensor, memo):
                            "deepcopy protocol at the moment.  If you were attempting to deepcopy a "
                            "module, this may be because of a torch.nn.utils.weight_norm usage, see "
                            "https://github.com/pytorch/pytorch/pull/103001")
-    key = ("storage", id(tensor._storage))
+    storage = base.storage_of(tensor)
+    key = ("storage", id(storage))
     store = memo.get(key)
     if store is None:
-        store = memo[key] = tensor._storage.clone()
+        store = memo[key] = storage.clone()
     made = base.make(store, tensor.dtype, tensor._shape, tensor._strides, tensor._offset)
     made.__class__ = type(tensor)
     made._requires_grad = tensor._requires_grad
@@ -117,7 +118,8 @@ def reduce_tensor(tensor, protocol):
     once, so that views stay views. History is not kept, as in torch."""
     user_state = {k: v for k, v in tensor.__dict__.items()
                   if not k.startswith("_") and k != "dtype"}
-    arguments = (type(tensor), tensor._storage, tensor.dtype, tensor._offset, tuple(tensor._shape),
+    storage = base.storage_of(tensor)
+    arguments = (type(tensor), storage, tensor.dtype, tensor._offset, tuple(tensor._shape),
                  tuple(tensor._strides), tensor._requires_grad)
     return (rebuild, arguments, user_state) if user_state else (rebuild, arguments)
 

@@ -15,7 +15,7 @@ from .tensor import Tensor
 
 def share_storage(tensor):
     """Move the storage of ``tensor`` to shared memory."""
-    tensor._storage.share_()
+    base.storage_of(tensor).share_()
 
 
 def _rebuild(handle, nbytes, dtype, shape, strides, offset, cls, requires_grad):

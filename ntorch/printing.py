@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from .runtime import recording
 from .runtime.dtypes import get_default_dtype
 
 __all__ = ["get_printoptions", "printoptions", "set_printoptions", "tensor_repr"]
@@ -61,6 +62,7 @@ def set_printoptions(
     Raises:
         ValueError: the profile has another name.
     """
+    recording.changes("the print options")
     if profile is not None:
         if profile not in PROFILES:
             raise ValueError(
@@ -83,7 +85,7 @@ def set_printoptions(
 
 def get_printoptions() -> dict[str, Any]:
     """The options in force, as keyword arguments for :func:`set_printoptions`."""
-    return asdict(OPTIONS)
+    return recording.setting(lambda: asdict(OPTIONS), "the print options")
 
 
 @contextlib.contextmanager

@@ -54,7 +54,9 @@ class Tensor(History, Values, metaclass=_TensorMeta):
     """
 
     __array_priority__ = 1000
-    __hash__ = object.__hash__
+
+    def __hash__(self):
+        return id(self if state.tracer is None else state.tracer.key(self))
 
     def __new__(cls, *data, device=None):
         made = _legacy_new(data, device)
@@ -96,7 +98,7 @@ class Tensor(History, Values, metaclass=_TensorMeta):
 
     def storage_offset(self):
         """Elements between the storage's start and the first element."""
-        return self._offset
+        return self._offset if state.tracer is None else state.tracer.fact(self, "storage_offset")
 
     def data_ptr(self):
         """Address of the first element."""
@@ -104,12 +106,12 @@ class Tensor(History, Values, metaclass=_TensorMeta):
 
     def untyped_storage(self):
         """The storage: bytes shared by all views."""
-        return self._storage
+        return base.storage_of(self)
 
     def storage(self):
         """The storage, seen through this tensor's dtype."""
         from .storages import TypedStorage
-        return TypedStorage(self._storage, self.dtype)
+        return TypedStorage(base.storage_of(self), self.dtype)
 
     def dim(self):
         """Number of dimensions."""
@@ -183,6 +185,8 @@ class Tensor(History, Values, metaclass=_TensorMeta):
 
     def is_shared(self):
         """Whether other processes see writes to the storage."""
+        if state.tracer is not None:
+            return state.tracer.fact(self, "is_shared")
         return self._storage.is_shared_memory
 
     def is_same_size(self, other):
@@ -226,8 +230,8 @@ class Tensor(History, Values, metaclass=_TensorMeta):
             raise RuntimeError("cannot resize variables that require grad")
         shape = sizes_of("resize_", sizes)
         need = base.checked_nbytes(shape, self.dtype) + self._offset * self.dtype.itemsize
-        if need > self._storage.nbytes():
-            self._storage.resize_(need)
+        if need > base.whole_of(self)._storage.nbytes():
+            base.storage_of(self).resize_(need)
         self._set_view(self._storage, shape, base.contiguous_strides(shape), self._offset)
         return self
 

@@ -38,19 +38,21 @@ class History(TensorBase):
     @property
     def grad_fn(self):
         """The node that made this tensor; None for leaves."""
+        if state.tracer is not None:
+            self = state.tracer.historical(self)
         return node.current_grad_fn(self)
 
     @property
     def is_leaf(self):
         """Whether no recorded operation made it."""
         if state.tracer is not None:
-            self = state.tracer.original(self)
+            return state.tracer.fact(self, "is_leaf")
         return node.current_grad_fn(self) is None
 
     @property
     def output_nr(self):
         """Which output of ``grad_fn`` this is."""
-        return self._output_nr
+        return self._output_nr if state.tracer is None else state.tracer.fact(self, "output_nr")
 
     @property
     def grad(self):
@@ -97,6 +99,8 @@ class History(TensorBase):
     @property
     def retains_grad(self):
         """Whether ``retain_grad`` was called on a tensor that is not a leaf."""
+        if state.tracer is not None:
+            return state.tracer.fact(self, "retains_grad")
         return self.__dict__.get("_retains_grad", False)
 
     def retain_grad(self):
@@ -105,6 +109,8 @@ class History(TensorBase):
 
     @property
     def _version(self):
+        if state.tracer is not None:
+            state.tracer.versioned(self)
         return self._storage.version
 
     @property

@@ -4,7 +4,7 @@ import numpy as np
 from .ops import base
 from .ops.base import Size, TensorBase
 from .ops.dtype_rules import result_type as _result_type
-from .runtime import dtypes
+from .runtime import dtypes, recording
 from .runtime.storage import Storage
 
 
@@ -111,13 +111,14 @@ def set_num_threads(n):
         raise TypeError(f"set_num_threads expects an int, but got {type(n).__name__}")
     if n < 1:
         raise RuntimeError("set_num_threads expects a positive integer")
+    recording.changes("the number of threads")
     pool.set_num_threads(n)
 
 
 def get_num_threads():
     """How many threads kernels use."""
     from .runtime import pool
-    return pool.get_num_threads()
+    return recording.setting(pool.get_num_threads, "the number of threads")
 
 
 _interop = {"threads": 1}
@@ -127,17 +128,19 @@ def set_num_interop_threads(n):
     """Accepted for programs that call it: operations run one at a time here."""
     if n < 1:
         raise RuntimeError("set_num_interop_threads expects a positive integer")
+    recording.changes("the number of interop threads")
     _interop["threads"] = n
 
 
 def get_num_interop_threads():
     """What ``set_num_interop_threads`` was given; 1 at first."""
-    return _interop["threads"]
+    return recording.setting(lambda: _interop["threads"], "the number of interop threads")
 
 
 def set_flush_denormal(mode):
     """Whether denormal numbers are flushed to zero, in all threads; False if unsupported."""
     from .runtime import pool
+    recording.changes("how denormal numbers are treated")
     return pool.set_flush_denormal(bool(mode))
 
 

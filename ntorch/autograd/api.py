@@ -83,6 +83,13 @@ def grad(outputs, inputs, grad_outputs=None, retain_graph=None, create_graph=Fal
     return tuple(found)
 
 
+def local_grad(outputs, inputs, grad_outputs, create_graph=False):
+    """Gradients of ``outputs`` by what was computed from ``inputs``, None where there is none. That
+    inputs were computed from each other does not count, nor do hooks on their gradients."""
+    return run_backward(outputs, grad_outputs, True, create_graph, inputs, accumulate=False,
+                        ends=True)
+
+
 def _batched(outputs, inputs, grad_outputs, keep, create_graph, allow_unused, materialize):
     batches = [g for g in _grad_list(grad_outputs, len(outputs)) if g is not None]
     count = batches[0]._shape[0]

@@ -11,11 +11,12 @@ from .node import AccumulateGrad, edge_of
 
 
 def run_backward(tensors, grad_tensors, keep_graph, create_graph, inputs=None,
-                 allow_unreachable=True, accumulate=True):
+                 allow_unreachable=True, accumulate=True, ends=False):
     """Propagate gradients from ``tensors``.
 
     With ``inputs`` the gradients of those tensors are returned (or, with ``accumulate``, only their
-    ``.grad`` is updated); otherwise every reachable leaf accumulates.
+    ``.grad`` is updated); else every reachable leaf accumulates. With ``ends`` the histories of
+    ``inputs``, and the hooks on their gradients, are left to others: nothing runs behind them.
     """
     roots = [edge_of(t) for t in tensors]
     targets = {}
@@ -27,7 +28,7 @@ def run_backward(tensors, grad_tensors, keep_graph, create_graph, inputs=None,
     previous = state.enabled, state.create_graph
     state.enabled = state.create_graph = create_graph
     try:
-        return _Run(roots, grad_tensors, keep_graph, targets, inputs, accumulate).execute()
+        return _Run(roots, grad_tensors, keep_graph, targets, inputs, accumulate, ends).execute()
     finally:
         state.enabled, state.create_graph = previous
 
@@ -35,12 +36,14 @@ def run_backward(tensors, grad_tensors, keep_graph, create_graph, inputs=None,
 class _Run:
     """One backward pass."""
 
-    def __init__(self, roots, grads, keep_graph, targets, inputs, accumulate):
+    def __init__(self, roots, grads, keep_graph, targets, inputs, accumulate, ends):
         self.keep_graph, self.targets, self.accumulate = keep_graph, targets, accumulate
         self.captured = [None] * len(inputs) if inputs is not None else None
         self.inputs = inputs
         self.buffers = {}
-        self.waiting, self.needed = _dependencies(roots, targets if inputs is not None else None)
+        self.ends = {node for node, _ in targets} if ends else ()
+        self.waiting, self.needed = _dependencies(roots, targets if inputs is not None else None,
+                                                  self.ends)
         self.ready, self.counter = [], itertools.count()
         self.callbacks = []
         for edge, grad in zip(roots, grads, strict=True):
@@ -77,8 +80,11 @@ class _Run:
         buffer = self.buffers.pop(node, {})
         grads = tuple([buffer.get(k) for k in range(max(len(node.outputs), 1))])
         buffer = None
-        grads = run_pre_hooks(node, grads)
+        if node not in self.ends:
+            grads = run_pre_hooks(node, grads)
         self._capture(node, grads)
+        if node in self.ends:
+            return None
         if self.inputs is not None and (node not in self.needed or not self._continues(node)):
             return self._pass_on(node, (None,) * len(node.edges))
         if any(g is not None for g in grads):
@@ -123,8 +129,9 @@ class _Run:
                 self.captured[position] = grad
 
 
-def _dependencies(roots, targets):
-    """How many gradients each reachable node waits for, and which nodes lead to a target."""
+def _dependencies(roots, targets, ends):
+    """How many gradients each reachable node waits for, and which nodes lead to a target; nothing
+    lies behind ``ends``."""
     waiting, order, stack, seen = {}, [], [edge[0] for edge in roots], set()
     while stack:
         node = stack.pop()
@@ -132,7 +139,7 @@ def _dependencies(roots, targets):
             continue
         seen.add(node)
         order.append(node)
-        for edge in node.edges:
+        for edge in () if node in ends else node.edges:
             if edge is not None:
                 waiting[edge[0]] = waiting.get(edge[0], 0) + 1
                 stack.append(edge[0])

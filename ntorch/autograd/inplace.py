@@ -18,10 +18,7 @@ def check_inplace(tensor):
     if tensor._grad_fn is None and tensor._base is None:
         raise RuntimeError("a leaf Variable that requires grad is being used in an in-place "
                            "operation.")
-    root = tensor._base
-    if root is not None and root._requires_grad and root._grad_fn is None:
-        raise RuntimeError("a view of a leaf Variable that requires grad is being used in an "
-                           "in-place operation.")
+    check_base_is_not_leaf(tensor)
 
 
 def call_inplace(entry, arguments):
@@ -78,7 +75,7 @@ def adopt(target, view):
 
 def check_base_is_not_leaf(target):
     """Writing a value that wants gradients into a view of a leaf that wants them has no meaning."""
-    root = target._base
+    root = (target if state.tracer is None else state.tracer.original(target))._base
     if root is not None and root._requires_grad and root._grad_fn is None:
         raise RuntimeError("a view of a leaf Variable that requires grad is being used in an "
                            "in-place operation.")

@@ -8,9 +8,9 @@ import importlib
 
 _PLACES = {
     **dict.fromkeys((
-        "trace", "script", "ignore", "unused", "export", "is_scripting", "is_tracing", "freeze",
-        "optimize_for_inference", "annotate", "interface", "Final", "Traced", "ScriptModule",
-        "ScriptFunction"), "api"),
+        "trace", "script", "freeze", "optimize_for_inference", "annotate", "interface", "Final",
+        "Traced", "ScriptModule", "ScriptFunction"), "api"),
+    **dict.fromkeys(("ignore", "unused", "export", "is_scripting", "is_tracing", "Error"), "marks"),
     "verdicts": "inline", "save": "saving", "LoadedProgram": "stored", "draw": "drawing",
     "profile": "profiling",
 }

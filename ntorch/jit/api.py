@@ -5,9 +5,9 @@ import typing
 from ..autograd.modes import no_grad
 from ..ops.base import TensorBase
 from ..ops.registry import ops
-from ..runtime import recording
 from .compile import Compiled
 from .explain import source_text
+from .marks import is_exported, name_of
 from .saving import save
 from .tree import replaced, tensors_of
 
@@ -21,8 +21,8 @@ class Traced:
     through it. ``save(file)`` writes what ``ntorch.jit.load`` reads.
     """
 
-    def __init__(self, function):
-        self.compiled = Compiled(function, fullgraph=True)
+    def __init__(self, function, kind="trace"):
+        self.compiled = Compiled(function, fullgraph=True, kind=kind)
         functools.update_wrapper(self, function, updated=())
 
     def __call__(self, *arguments, **keywords):
@@ -31,7 +31,7 @@ class Traced:
         except RuntimeError as error:
             if "fullgraph=True" not in str(error):
                 raise
-            name = getattr(self.original, "__qualname__", type(self.original).__name__)
+            name = name_of(self.original)
             reason = str(error).partition(": the function cannot be one program: ")[2]
             raise RuntimeError(
                 f"jit: {name} cannot be one program: {reason}. What depends on the values of "
@@ -69,7 +69,10 @@ class Traced:
     def __getattr__(self, name):
         if name == "compiled":
             raise AttributeError(name)
-        return getattr(self.original, name)
+        value = getattr(self.original, name)
+        if self.compiled.kind == "script" and is_exported(value):
+            value = self.__dict__[name] = ScriptFunction(value, "script")
+        return value
 
     def __repr__(self):
         return f"{type(self).__name__}({self.original!r})"
@@ -93,8 +96,8 @@ class ScriptModule(Traced):
         return self
 
 
-def _wrapped(obj):
-    return (ScriptModule if hasattr(obj, "named_parameters") else ScriptFunction)(obj)
+def _wrapped(obj, kind):
+    return (ScriptModule if hasattr(obj, "named_parameters") else ScriptFunction)(obj, kind)
 
 
 def trace(func, example_inputs=None, optimize=None, check_trace=True, check_inputs=None,
@@ -111,7 +114,7 @@ def trace(func, example_inputs=None, optimize=None, check_trace=True, check_inpu
         return func
     given = _arguments(example_inputs)
     keywords = dict(example_kwarg_inputs or {})
-    traced = _wrapped(func)
+    traced = _wrapped(func, "trace")
     with no_grad():
         for arguments in (given, *map(_arguments, check_inputs or ())):
             # before the trace: what Python imports and sets up at a first call is no part of it
@@ -145,33 +148,18 @@ def script(obj, optimize=None, _frames_up=0, _rcb=None, example_inputs=None):
 
     There is no compiler of Python here: control flow that depends on sizes, dtypes and Python
     values is followed when it is traced; flow that depends on values in tensors raises RuntimeError
-    at the call, and says which op read a value. TypeError for what cannot be called.
+    at the call, and says which op read a value. Functions marked ``ignore``, ``unused`` and
+    ``export`` are treated as those say (``marks.py``). TypeError for what cannot be called.
     """
     del optimize, _frames_up, _rcb
     if isinstance(obj, (Traced, type)):
         return obj              # classes need no declaration
     if not callable(obj):
         raise TypeError(f"jit.script expects a function or module, but got {type(obj).__name__}")
-    scripted = _wrapped(obj)
+    scripted = _wrapped(obj, "script")
     for arguments in example_inputs or ():
         scripted(*arguments)
     return scripted
-
-
-def ignore(drop=False, **keywords):
-    """Mark a method as Python's: here every method is, so it is returned as it is."""
-    del keywords
-    return drop if callable(drop) else lambda function: function
-
-
-def unused(function):
-    """Mark a method as not to be compiled; it is if something calls it."""
-    return function
-
-
-def export(function):
-    """Mark a method as compiled by itself: call ``jit.script`` on it for that."""
-    return function
 
 
 def interface(cls):
@@ -183,16 +171,6 @@ def annotate(the_type, value):
     """``value``; the type is for readers."""
     del the_type
     return value
-
-
-def is_scripting():
-    """Always False: Python is never compiled from its text."""
-    return False
-
-
-def is_tracing():
-    """Whether a program is being recorded on this thread."""
-    return recording.active > 0 and recording.current() is not None
 
 
 def freeze(module, preserved_attrs=None, optimize_numerics=True):
@@ -210,6 +188,5 @@ def optimize_for_inference(module, other_methods=None):
     return freeze(module)
 
 
-__all__ = ["Final", "ScriptFunction", "ScriptModule", "Traced", "annotate", "export", "freeze",
-           "ignore", "interface", "is_scripting", "is_tracing", "optimize_for_inference", "script",
-           "trace", "unused"]
+__all__ = ["Final", "ScriptFunction", "ScriptModule", "Traced", "annotate", "freeze", "interface",
+           "optimize_for_inference", "script", "trace"]

@@ -4,6 +4,7 @@ from ..autograd.modes import state
 from ..autograd.node import FREED, Node, edge_of, modified, sequence_numbers, type_name
 from ..ops.base import is_contiguous
 from ..ops.registry import ops
+from ..runtime import recording
 from .tree import tensors_of
 
 
@@ -87,11 +88,17 @@ class CompiledBackward(Node):
         outputs = [results[place] for place in variant.want_places]
         given = [ops.zeros_like(o) if g is None else g for o, g in zip(outputs, grads,
                                                                        strict=True)]
-        return api.grad(outputs, self._leaves(), given, create_graph=True, allow_unused=True)
+        return api.local_grad(outputs, self._leaves(), given, create_graph=True)
 
     def apply(self, grads):
         if self.released:
             raise RuntimeError(FREED)
+        if recording.active and recording.current() is not None:    # the call was before the trace
+            with recording.current().plainly("the backward of an earlier compiled call"):
+                return self._apply(grads)
+        return self._apply(grads)
+
+    def _apply(self, grads):
         variant = self.variant
         self._check_arguments(variant.kept_arguments)
         self._check_fixed(variant.kept_fixed)
@@ -111,9 +118,13 @@ class CompiledBackward(Node):
         if kind == "saved":
             return self.made[what].address
         if kind == "arguments":
-            tensor = self.call[0][what[0]]
-            return tensor._storage.address if what[1] else tensor._address
+            return region_start(self.call[0][what[0]], what[1])
         return what.address
+
+
+def region_start(tensor, back):
+    """Where the region of an argument begins; see ``stands.Stand``."""
+    return tensor._storage.address if back is None else tensor._address - back
 
 
 def _tangent(grad, shape, dtype):

@@ -22,14 +22,16 @@ from .recorder import Recorder
 from .regions import SharedArgument, TraceError
 from .rehearse import Sizes, rehearse
 from .segments import run_segment
-from .signature import signature, unflatten
+from .signature import context, signature, unflatten
+from .stands import span_of
 from .tree import replaced
 from .variant import Variant
 
 MOST_VARIANTS = 64          # of one signature
 LEAST_VARIANTS = 8          # that a function keeps however long they are
 MOST_LAUNCHES = 1 << 14     # of all its variants together: some 100 MB of Python objects
-MOST_FAILURES = 8           # traces in a row that gave no variant
+MOST_FAILURES = 8           # traces in a row that gave no variant; then only
+RETRY = 100                 # one call of so many is traced, for other states may suit
 MOST_HISTORY = 1024         # traces that ``explain`` remembers
 _now = itertools.count(1).__next__
 
@@ -54,17 +56,19 @@ class Compiled:
     ``explain()`` says what happened, ``programs()`` gives what was compiled.
     """
 
-    def __init__(self, function, fullgraph=False, dynamic=False):
+    def __init__(self, function, fullgraph=False, dynamic=False, kind="compile"):
         self.function, self.fullgraph, self.dynamic = function, fullgraph, bool(dynamic)
+        self.kind, self.ignored = kind, {}      # of recorders; functions that stayed Python's
         self.variants, self.history, self.forgotten = {}, [], 0
         self.free, self.numbers = set(), {}     # positions of floats that are inputs
         self.failures, self.sizes = 0, Sizes()
+        self.refused, self.shared = set(), set()    # signatures whose traces were not kept
         self.lock = threading.RLock()
         functools.update_wrapper(self, function, updated=())
 
     def __call__(self, *arguments, **keywords):
         if recording.active and recording.current() is not None:
-            return self.function(*arguments, **keywords)    # part of somebody's trace
+            return self._inside(recording.current(), arguments, keywords)
         call = signature(arguments, keywords, self.free)
         tensors, numbers = call[1], call[2]
         for variant in self.variants.get(call[0], ()):
@@ -72,16 +76,27 @@ class Compiled:
                 variant.used = _now()
                 return variant.run(tensors, numbers)
         if self.failures >= MOST_FAILURES:
-            return self._lazily(arguments, keywords)
+            self.failures += 1
+            if self.failures % RETRY:
+                return self._lazily(arguments, keywords)
         with self.lock:
             return self._trace(arguments, keywords)
+
+    def _inside(self, recorder, arguments, keywords):
+        """A call that is part of somebody's trace."""
+        outside, recorder.kind = recorder.kind, self.kind
+        try:
+            return self.function(*arguments, **keywords)
+        finally:
+            recorder.kind = outside
 
     def __get__(self, instance, owner=None):
         if instance is None:
             return self
         bound = instance.__dict__.get(("compiled", id(self)))
         if bound is None:
-            bound = Compiled(self.function.__get__(instance, owner), self.fullgraph, self.dynamic)
+            bound = Compiled(self.function.__get__(instance, owner), self.fullgraph,
+                             self.dynamic, self.kind)
             instance.__dict__["compiled", id(self)] = bound
         return bound
 
@@ -90,18 +105,18 @@ class Compiled:
     def _trace(self, arguments, keywords, whole=False):
         self._free_numbers(arguments, keywords)
         key, tensors, numbers, spec = signature(arguments, keywords, self.free)
+        whole |= key in self.shared
         known = self.variants.get(key, ())
         for variant in known:       # another thread made it meanwhile
             if variant.holds(tensors, numbers):
                 return variant.run(tensors, numbers)
-        why = "first call with this signature" if not known else (
-            "guards failed: " + "; ".join(v.explain_failure(tensors, numbers)
-                                          for v in known[-3:]))
-        recorder = Recorder(run_segment)
+        why = self._why(key, known, tensors, numbers)
+        recorder = Recorder(run_segment, self.kind)
         stands = _stand_ins(recorder, tensors, whole)
         frozen = {}
         given, named = unflatten(spec, stands, self._dynamic(recorder, numbers, frozen))
         containers = Containers((arguments, keywords), (given, named))
+        modes = context()
         with recorder:
             watch = recorder.watch = Watch(self.function, given, named)
             try:
@@ -112,19 +127,23 @@ class Compiled:
             except TraceError:
                 raise
             except BaseException:
-                recorder.flush()        # what happened before the exception has happened
-                containers.write_back(recorder.originals)
+                try:
+                    recorder.flush()    # what happened before the exception has happened
+                finally:
+                    recorder.hand_over()
+                    containers.write_back(recorder.originals)
                 raise
-            variant, reasons = None, self._reasons(watch, recorder, containers)
+            variant, reasons = None, self._reasons(watch, recorder, containers, modes)
             if not reasons:
                 recorder.sift()
                 variant, reason = make_variant(recorder, result, stands, tensors)
                 reasons = [reason] if reason else []
             if variant is None:
                 recorder.flush()
+                recorder.hand_over()
         if variant is None:
             containers.write_back(recorder.originals)
-            return self._not_kept(why, reasons, recorder, result)
+            return self._not_kept(key, why, reasons, recorder, result)
         del result, given, named        # with them goes the tape, which holds on to proxies
         recorder.dismiss()
         variant.function, variant.call_spec = self.function, spec
@@ -136,6 +155,15 @@ class Compiled:
         if self.dynamic:
             self._rehearse(spec, tensors, numbers)
         return variant.run(tensors, numbers, drawn=True)
+
+    def _why(self, key, known, tensors, numbers):
+        """Why there is a trace, in words."""
+        if known:
+            return "guards failed: " + "; ".join(v.explain_failure(tensors, numbers)
+                                                 for v in known[-3:])
+        if key in self.refused:
+            return "the last trace of this signature was not kept"
+        return "first call with this signature"
 
     def _rehearse(self, spec, tensors, numbers):
         """Have what other sizes ask for compiled, once a dimension was seen with two."""
@@ -198,22 +226,31 @@ class Compiled:
                 made[place].freeze = functools.partial(_freeze, frozen, place)
         return made
 
-    def _reasons(self, watch, recorder, containers):
+    def _reasons(self, watch, recorder, containers, modes):
         """Why the trace cannot stand for other calls; an empty list if it can."""
         reasons = [f"a value was read in {name or 'Python'}" for name in recorder.reads]
+        if context() != modes:
+            reasons.append("a mode of the thread or the default dtype was changed for good")
         if containers.changed():
             reasons.append("a list, dict or record among the arguments was changed")
         return [*reasons, *watch.impure, *watch.mutations]
 
-    def _not_kept(self, why, reasons, recorder, result):
-        if self.fullgraph:
+    def _not_kept(self, key, why, reasons, recorder, result):
+        self.ignored.update(dict.fromkeys(recorder.ignored))
+        if self.fullgraph and not recorder.ignored:
             raise RuntimeError("compile(fullgraph=True): the function cannot be one program: "
                                + "; ".join(map(str, reasons)))
         self.failures += 1
-        self._note(why, "not kept: " + "; ".join(map(str, reasons)))
-        originals = {id(stand): real for stand, real in recorder.stands}
-        recorder.dismiss()
-        return replaced(result, lambda t: originals.get(id(t), t))
+        for known in (self.refused, self.shared) if recorder.shared else (self.refused,):
+            if len(known) >= MOST_HISTORY:
+                known.clear()
+            known.add(key)
+        self._note(why, "not kept: " + "; ".join(map(str, dict.fromkeys(reasons))))
+        if self.failures == MOST_FAILURES:
+            self._note(f"{MOST_FAILURES} traces in a row were not kept",
+                       "from here on the Python runs at every call, in segments, as in lazy(); "
+                       f"one call of {RETRY} is traced to see whether that changed")
+        return replaced(result, recorder.original)
 
     def _note(self, why, what):
         if len(self.history) >= MOST_HISTORY:
@@ -225,7 +262,7 @@ class Compiled:
 
     def _lazily(self, arguments, keywords):
         """Run the Python, in segments as long as it lets them be."""
-        with lazily():
+        with lazily(self.kind):
             return self.function(*arguments, **keywords)
 
     # --- looking inside -------------------------------------------------------------------------
@@ -249,12 +286,12 @@ def _last_use(pair):
 
 
 @contextlib.contextmanager
-def lazily():
+def lazily(kind="lazy"):
     """Record ops until a value is needed; what is still held at the end becomes real then."""
     if recording.current() is not None:     # already recording: part of what is outside
         yield
         return
-    recorder = Recorder(run_segment)
+    recorder = Recorder(run_segment, kind)
     with recorder:
         try:
             yield
@@ -262,34 +299,30 @@ def lazily():
             recorder.flush()
 
 
-@contextlib.contextmanager
-def paused():
-    """Run plainly inside a trace: what is recorded so far is run first."""
+def paused(why="a function that is never traced (compiler.disable)"):
+    """A context that runs plainly inside a trace: what is recorded so far is run first."""
     recorder = recording.current()
-    if recorder is None:
-        yield
-        return
-    recorder.reads.append("a function that is never traced (compiler.disable)")
-    recorder.flush()
-    recorder.settle()
-    recorder.__exit__()
-    try:
-        yield
-    finally:
-        recorder.__enter__()
+    return contextlib.nullcontext() if recorder is None else recorder.plainly(why)
 
 
 def _stand_ins(recorder, tensors, whole):
     """Lazy leaves for the arguments; arguments that are one object get one. ``whole``: their
-    regions are those of their storages."""
-    count = {}
+    regions are those of their storages, else of what the arguments show of them."""
+    spans = {}
     for t in {id(t): t for t in tensors}.values():
-        count[t._storage] = count.get(t._storage, 0) + 1
+        first, end = span_of(t)
+        low, high = spans.get(t._storage, (first, end))
+        spans[t._storage] = min(first, low), max(end, high)
     made, found = {}, []
     for t in tensors:
         stand = made.get(id(t))
         if stand is None:
-            stand = made[id(t)] = recorder.stand_in(t, whole or count[t._storage] > 1)
+            span = spans[t._storage]
+            all_of_it = whole or (span[0] - t._address) % t.dtype.itemsize != 0
+            stand = made[id(t)] = recorder.stand_in(t, all_of_it, span)
+            if all_of_it:       # where in the storage the elements are is part of the program
+                for name in ("storage_offset", "storage_bytes"):
+                    recorder.fact(stand, name)
         found.append(stand)
     return found
 

@@ -49,7 +49,8 @@ class Inlined:
 
     def _numbers(self, binding):
         """Numbers of the arguments in the order of the program's inputs, if these are all."""
-        if binding.fixed or binding.grads or any(whole for _, (_, whole) in binding.arguments):
+        if binding.fixed or binding.grads or any(
+                back != 0 for _, (_, back) in binding.arguments):
             return None
         return [number for _, (number, _) in sorted(binding.arguments)]
 
@@ -122,7 +123,7 @@ class Pure(Recorder):
     def _refused(self, *_):
         raise TraceError(f"{self.names[-1] or 'Python'} asks for what changes from call to call")
 
-    dynamic = pin = host_fill = note_grad = noted = _refused
+    dynamic = pin = host_fill = note_grad = noted = fact = _refused
 
 
 def traced(name, tensors, call):
@@ -130,7 +131,7 @@ def traced(name, tensors, call):
     if any(0 in t._shape for t in tensors):
         return Plain(name, "an argument has no elements")
     recorder = Pure()
-    stands = [recorder.stand_in(t, False) for t in tensors]
+    stands = [recorder.stand_in(t) for t in tensors]
     call.forms = [(t.dtype, t._shape) for t in tensors]
     try:
         with recorder:

@@ -36,11 +36,13 @@ class Joint:
         self.recorder.sealed = True
         try:
             # the tape is kept: if the trace is no program after all, its results need it
-            return list(api.grad(self.wants, self.leaves, self.tangents, retain_graph=True,
-                                 allow_unused=True))
+            return list(api.local_grad(self.wants, self.leaves, self.tangents))
         except TraceError as reason:
             self.undo()
             raise Unfit(str(reason)) from None
+        except Exception as error:      # whoever calls backward will be told
+            self.undo()
+            raise Unfit(f"its backward raises {type(error).__name__}: {error}") from None
         finally:
             self.recorder.sealed = False
 

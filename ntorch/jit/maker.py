@@ -9,7 +9,7 @@ from ..runtime import recording
 from .joint import Joint
 from .lower import assembled, lower, overlap, prepared, ready
 from .outline import outline_of
-from .regions import PassOn
+from .stands import PassOn
 from .tree import replaced, tensors_of
 from .unfit import Unfit
 from .variant import FORM, Binding, Variant, grad_form, owned, together
@@ -99,6 +99,8 @@ class Maker:
     def make(self):
         """The variant; Unfit if the trace cannot be one."""
         variant = Variant()
+        if self.recorder.given():
+            raise Unfit("; ".join(self.recorder.given()))
         self._grads()
         self._constants()
         wants = [r for r in self.results if r._requires_grad and id(r) not in self.stand_number
@@ -126,6 +128,8 @@ class Maker:
             variant.forward = assembled(self.graph, outputs)
             variant.binding = Binding(variant.forward, self.origin)
         self._describe(variant)
+        variant.inferred = [i for i, r in enumerate(self.results) if r._inference
+                            and id(r) not in self.stand_number]
         variant.spent = [next(i for i, r in enumerate(self.results) if r is f) for f in freed]
         self.recorder.restore_grads()
         for buffer in self.graph.buffers:   # a program is told where inputs are at each call: it
@@ -150,6 +154,7 @@ class Maker:
         variant.captured = [(t, FORM(t)) for t in self.recorder.captured.values()
                             if id(t) not in self.grad_ids]
         variant.pins = self.recorder.pins
+        variant.facts = [(self._place(t), *fact) for t, *fact in self.recorder.facts.values()]
         variant.single = isinstance(self.result, TensorBase)
         variant.result = self.result if not variant.single else None
         self._written(variant)
@@ -172,14 +177,16 @@ class Maker:
             if after is not before:
                 self.new_grads.append((variable, after))
 
+    def _place(self, tensor):
+        """The number of an argument, or a tensor that is held."""
+        return next((n for n, t in enumerate(self.tensors) if t is tensor), tensor)
+
     def _owner(self, variable):
         """Whose gradient it is: the number of an argument, or a tensor that is held."""
-        for number, tensor in enumerate(self.tensors):
-            if tensor is variable:
-                if id(variable) in self.recorder.captured:
-                    raise Unfit("the gradient of an argument is used that the function holds too")
-                return number
-        return variable
+        place = self._place(variable)
+        if type(place) is int and id(variable) in self.recorder.captured:
+            raise Unfit("the gradient of an argument is used that the function holds too")
+        return place
 
     def _leaks(self, made):
         """Lazy storages that are kept in places the program does not see."""
@@ -251,20 +258,24 @@ class Maker:
 
     def _view_spec(self, number, form):
         dtype, shape, strides, offset = form
-        whole = self.whole(number)
+        back = self.back(number)
 
         def view(made, tensors):
             base = tensors[number]
-            start = offset if whole else offset + base._offset
-            result = make(base._storage, dtype, shape, strides, start)
+            begin = 0 if back is None else base._address - back - base._storage.address
+            if begin % dtype.itemsize:
+                raise RuntimeError("self.storage_offset() must be divisible by the sizes of the "
+                                   "elements to view it as another dtype")
+            result = make(base._storage, dtype, shape, strides, offset + begin // dtype.itemsize)
             result._base = base if base._base is None else base._base
             return result
         return view
 
-    def whole(self, number):
-        """Whether an argument's region is that of its whole storage."""
-        storage = self.stands[number]._storage      # an argument without elements is itself
-        return self.recorder.proxied.get(storage, storage) is self.tensors[number]._storage
+    def back(self, number):
+        """Bytes from the start of an argument's region to the argument; None if the region is that
+        of its whole storage."""
+        stand = self.stands[number]     # an argument without elements is itself
+        return next((s.back for s in self.recorder.stands if s.made is stand), None)
 
     def _grad_action(self, variable, grad, order):
         owner = self._owner(variable)
@@ -281,7 +292,7 @@ class Maker:
         storage = buffer.storage
         for number, stand in enumerate(self.stands):
             if self.recorder.proxied.get(stand._storage) is storage:
-                return "arguments", (number, self.whole(number))
+                return "arguments", (number, self.back(number))
         if storage in self.grad_of:
             return "grads", self.grad_of[storage]
         return "fixed", storage

@@ -36,7 +36,7 @@ def outline_of(maker, program, order):
         kind, what = maker.origin(buffer)
         if kind == "arguments":
             bindings.append(("argument", what[0]))
-            if what[1]:
+            if what[1] != 0:
                 reasons.append("two of its arguments share memory")
         else:
             bindings.append(("storage", what) if kind == "fixed" else ("gradient", None))
@@ -62,7 +62,7 @@ def spec_of(maker, tensor, order, reasons):
         return "made", order[buffer], form
     number = maker.region_stand.get(tensor._storage)
     if number is not None:
-        if maker.whole(number):
+        if maker.back(number) != 0:
             reasons.append("two of its arguments share memory")
         return "view", number, form
     storage = maker.recorder.proxied.get(tensor._storage, tensor._storage)

@@ -28,7 +28,8 @@ from ..runtime import memory, recording
 from ..runtime.storage import Storage
 from . import kinds
 from .ir import Check, Contract, Dynamic, Graph, HostFill, Launch, Map, Reduce, View, Zero
-from .regions import Memory, TraceError, held_beyond, storages_of
+from .regions import SharedArgument, TraceError, held_beyond, storages_of
+from .stands import Stands
 
 
 class Frame:
@@ -42,13 +43,15 @@ class Frame:
         self.storages = [(s, s.version) for s in storages]
 
 
-class Recorder(Memory):
+class Recorder(Stands):
     """Writes a graph. ``run(graph, live)`` is called to run a segment: it gives every buffer of
-    ``live`` (numbers) a real storage."""
+    ``live`` (numbers) a real storage. ``kind`` says for whom: ``"compile"``, ``"trace"``,
+    ``"script"``, ``"lazy"``; None for eager mode itself."""
 
-    def __init__(self, run):
+    def __init__(self, run, kind=None):
         super().__init__()
-        self.run_segment = run
+        self.run_segment, self.kind = run, kind
+        self.ignored = []           # names of functions marked ``jit.ignore`` that were called
         self.frames, self.reads = [], []
         self.grads = {}             # id -> (tensor, the gradient it had)
         self.names, self.sealed = [""], False       # sealed: no segment may end
@@ -150,7 +153,11 @@ class Recorder(Memory):
     def enter(self, entry, arguments):
         """Begin a host function; returns its arguments with proxies for real tensors."""
         self.names.append(entry.name)
-        proxies = tuple([self._proxy_all(a) for a in arguments])
+        try:
+            proxies = tuple([self._proxy_all(a) for a in arguments])
+        except SharedArgument as why:
+            self.part_with_arguments(str(why))
+            proxies = tuple([self._proxy_all(a) for a in arguments])
         self.frames.append(Frame(self, storages_of(proxies)))
         return proxies
 
@@ -261,10 +268,10 @@ class Recorder(Memory):
         self.graph.actions.append(made)
         return made
 
-    def pin(self, read):
-        """``read()``, a number that holds for the whole trace; another one means another trace."""
+    def pin(self, read, what="an option of an optimizer"):
+        """``read()``, a value that holds for the whole trace; another one means another trace."""
         value = read()
-        self.pins.append((read, value))
+        self.pins.append((read, value, what))
         return value
 
     def host_fill(self, name, tensor, fill):
@@ -284,10 +291,6 @@ class Recorder(Memory):
         """Python looked at state that no guard follows, or changed it: another call has to do so
         again."""
         self.reads.append(what)
-
-    def original(self, tensor):
-        """The argument that a stand-in stands for; other tensors themselves."""
-        return self.originals.get(id(tensor), tensor)
 
     def attribute(self, tensor, name):
         """What somebody hung on the argument that ``tensor`` stands for, or perhaps on the next; no

@@ -5,16 +5,14 @@ region stands for an input buffer. What a host function computes from the addres
 by ``pointer``.
 """
 import bisect
-import collections
 import sys
 import weakref
 
-from ..autograd.node import Node, edge_of
-from ..ops.base import TensorBase, _follow_all, make
+from ..ops.base import TensorBase, make
 from ..runtime import recording
 from ..runtime.device import META
 from ..runtime.storage import Storage
-from .ir import Dynamic, Graph, Pointer
+from .ir import Graph, Pointer
 
 _GAP = 4096             # between regions, so that an address just behind one is nobody's
 
@@ -49,22 +47,8 @@ def held_beyond(storages, known):
     return [s for s, count in zip(storages, counts, strict=True) if count != nobody + known(s)]
 
 
-class PassOn(Node):
-    """The end of a stand-in's history: what arrives goes on to the argument it stands for."""
-
-    def __init__(self, tensor):
-        self.edges, self.sequence = (edge_of(tensor),), 1 << 62
-        self.outputs = ((tensor._shape, tensor.dtype, tensor._storage.device),)
-
-    def apply(self, grads):
-        return grads
-
-    def release(self):
-        pass            # nothing is saved
-
-
 class Memory:
-    """Regions, proxies and stand-ins of one trace."""
+    """Regions and proxies of one trace."""
 
     def __init__(self):
         self.graph = Graph()
@@ -74,8 +58,7 @@ class Memory:
         self.proxies = {}           # real storage -> proxy storage
         self.proxied = {}           # proxy storage -> real storage
         self.captured = {}          # id -> real tensors that ops were applied to
-        self.moved, self.stands = [], []
-        self.originals = {}         # id of a stand-in -> the argument
+        self.moved = []
         self.partly = set()         # storages of arguments of which only a part has a region
 
     def _region(self, nbytes):
@@ -163,55 +146,6 @@ class Memory:
         self.captured.setdefault(id(tensor), tensor)
         return make(self._proxy_storage(storage), tensor.dtype, tensor._shape, tensor._strides,
                     tensor._offset)
-
-    def stand_in(self, tensor, whole):
-        """A lazy leaf of the form of an argument.
-
-        Its region is the argument's own elements, wherever they lie in their storage, so that a
-        program serves every slice of a data set; with ``whole`` (arguments that share memory) the
-        region is the storage's.
-        """
-        storage, offset = tensor._storage, tensor._offset
-        if storage.device is META or not storage._nbytes:
-            return tensor
-        if not whole:
-            extent = 1 + sum((n - 1) * s for n, s in zip(tensor._shape, tensor._strides,
-                                                         strict=True))
-            self.partly.add(storage)
-            storage = Storage.borrow(tensor._address, extent * tensor.dtype.itemsize, storage)
-            offset = 0
-        made = make(self._proxy_storage(storage), tensor.dtype, tensor._shape, tensor._strides,
-                    offset)
-        made.__class__ = type(tensor)
-        made._requires_grad, made._grad = tensor._requires_grad, tensor._grad
-        if tensor._requires_grad:
-            made._passes_on = PassOn(tensor)        # the tensor owns it, as a graph would
-            made._accumulator = weakref.ref(made._passes_on)
-        self.stands.append((made, tensor))
-        self.originals[id(made)] = tensor
-        return made
-
-    def dismiss(self):
-        """Let stand-ins that somebody kept become what they stood for; nothing of a trace that is
-        over holds on to the recorder."""
-        for action in self.graph.actions:
-            if type(action) is Dynamic:
-                action.freeze = None
-        for proxy, real in self.proxied.items():
-            proxy.address, proxy._block = real.address, Storage.borrow(real.address, 0, real)._block
-        proxy = None        # to be counted below
-        for stand, _ in self.stands:
-            stand._address = stand._storage.address + stand._offset * stand.dtype.itemsize
-        if self.stands:
-            kept = self._kept()
-            if kept:
-                _follow_all(kept)       # a walk over all objects of the process: some 10 ms
-        self.stands = []
-
-    def _kept(self):
-        """Proxies that others hold than this recorder and the stand-ins it knows."""
-        known = collections.Counter([id(stand._storage) for stand, _ in self.stands])
-        return held_beyond([*self.proxied], lambda proxy: 2 + known[id(proxy)])
 
     def _proxy_all(self, value):
         if isinstance(value, TensorBase):

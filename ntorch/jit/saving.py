@@ -76,6 +76,12 @@ def _variants(program):
             raise TypeError("jit.save expects what jit.trace or compile returned, but got "
                             f"{type(program).__name__}")
         variants = asked()
+        ignored = getattr(program, "ignored", None)
+        if ignored:
+            raise RuntimeError(
+                f"jit.save: could not export Python function call '{next(iter(ignored))}': it is "
+                "marked jit.ignore, and a file holds no Python. Remove the call before saving, or "
+                "mark the function jit.unused (or jit.ignore(drop=True)) and do not call it")
     kept = [v for v in variants if v.backward is None]
     if not kept:
         raise RuntimeError(

@@ -7,7 +7,7 @@ makes variants.
 import operator
 
 from ..runtime.storage import Borrowed
-from .backward import CompiledBackward, SpentBackward
+from .backward import CompiledBackward, SpentBackward, region_start
 from .call import this_call
 from .explain import memory_of, memory_text, program_text, source_text
 from .lower import overlap
@@ -31,9 +31,9 @@ class Binding:
     def addresses(self, tensors):
         """Addresses in the order of the program's inputs."""
         found = [0] * self.count
-        for place, (number, whole) in self.arguments:
-            tensor = tensors[number]
-            found[place] = tensor._storage.address if whole else tensor._address
+        for place, (number, back) in self.arguments:
+            found[place] = tensors[number]._address if back == 0 else region_start(
+                tensors[number], back)
         for place, storage in self.fixed:
             found[place] = storage.address
         for place, owner in self.grads:
@@ -61,8 +61,11 @@ class Variant:
         for place, value in self.frozen:
             if numbers[place] != value:
                 return False
-        for read, value in self.pins:
+        for read, value, _ in self.pins:
             if read() != value:
+                return False
+        for owner, read, value, _ in self.facts:
+            if read(owned(owner, tensors)) != value:
                 return False
         if self.held is not None:
             for tensor, shared in zip(tensors, self.shared, strict=True):
@@ -102,9 +105,14 @@ class Variant:
         for place, value in self.frozen:
             if numbers[place] != value:
                 return f"the number {value} at position {place} is now {numbers[place]}"
-        for read, value in self.pins:
+        for read, value, what in self.pins:
             if read() != value:
-                return f"an option of an optimizer changed from {value} to {read()}"
+                return f"{what} changed from {value} to {read()}"
+        for owner, read, value, name in self.facts:
+            now = read(owned(owner, tensors))
+            if now != value:
+                whose = f"argument {owner}" if type(owner) is int else "a tensor that is held"
+                return f"{name} of {whose} changed from {value} to {now}"
         for tensor, form in self.captured:
             if FORM(tensor) != form:
                 return f"a captured tensor of shape {tuple(form[2])} was replaced or changed form"
@@ -132,6 +140,8 @@ class Variant:
         results = [spec(made, tensors) for spec in self.specs]
         if node is not None:
             node.attach(results)
+        for place in self.inferred:
+            results[place]._inference = True
         for place in self.spent:
             SpentBackward().attach(results[place])
         for action in self.grad_actions:

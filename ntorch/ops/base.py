@@ -8,7 +8,7 @@ import gc
 import operator
 
 from ..runtime import dtypes, recording
-from ..runtime.device import CPU, check_available
+from ..runtime.device import CPU, META, check_available
 from ..runtime.recording import touch
 from ..runtime.storage import Storage, on_move
 
@@ -146,6 +146,23 @@ def memory_of(tensor):
     return touch(tensor) if recording.active else tensor._address
 
 
+def whole_of(tensor):
+    """``tensor``, for code that looks at its storage beyond its elements: a recorder sees of an
+    argument only those, unless it is told."""
+    if recording.active and (recorder := recording.current()) is not None:
+        recorder.whole(tensor)
+    return tensor
+
+
+def storage_of(tensor):
+    """The storage of ``tensor``, for Python that handles memory itself: real and up to date."""
+    store = tensor._storage
+    if recording.active and store._nbytes and store.device is not META and (
+            recorder := recording.current()) is not None:
+        recorder.whole(tensor, memory=True)
+    return tensor._storage
+
+
 def slot_of(tensor):
     """What a launch's slot holds for ``tensor``: its address, or what a recorder puts for it."""
     recorder = recording.current() if recording.active else None
@@ -161,14 +178,21 @@ def zero_bytes(address, nbytes):
         recorder.zero(address, nbytes)
 
 
-def _follow_all(stores):
-    """``_follow`` for several storages, in one walk over the objects of the process."""
+def views_of(stores):
+    """The attributes of all tensors over several storages, from one walk over the objects of the
+    process."""
     wanted = {id(store) for store in stores}
     for referrer in gc.get_referrers(*stores):
         state = referrer if type(referrer) is dict else getattr(referrer, "__dict__", {})
-        store = state.get("_storage")
-        if id(store) in wanted and "_offset" in state:
-            state["_address"] = store.address + state["_offset"] * state["dtype"].itemsize
+        if id(state.get("_storage")) in wanted and "_offset" in state:
+            yield state
+
+
+def _follow_all(stores):
+    """``_follow`` for several storages."""
+    for state in views_of(stores):
+        state["_address"] = (state["_storage"].address
+                             + state["_offset"] * state["dtype"].itemsize)
 
 
 def _follow(store):

@@ -41,6 +41,20 @@ def swap(recorder):
     return previous
 
 
+def setting(read, what):
+    """``read()``, a setting of the process that Python asked for; what is recorded holds only as
+    long as it stays as it is. ``what`` names it."""
+    if active and _local.recorder is not None:
+        return _local.recorder.pin(read, what)
+    return read()
+
+
+def changes(what):
+    """Python is about to change a setting of the process: every call has to do so again."""
+    if active and _local.recorder is not None:
+        _local.recorder.noted(f"{what} (changed)")
+
+
 def touch(tensor):
     """The real address of ``tensor``, for Python code that reads or writes its memory itself.
 

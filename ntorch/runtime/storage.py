@@ -65,7 +65,7 @@ class Storage:
                 raise RuntimeError("Trying to resize storage that is not resizable")
             self._nbytes = nbytes
             return self
-        fresh = Storage(nbytes, self.device)
+        fresh = _allocated(nbytes, self.device)
         if self.device is not META:
             ctypes.memmove(fresh.address, self.address, min(nbytes, self._nbytes))
         had, self._nbytes, fresh._nbytes = self._nbytes, nbytes, self._nbytes
@@ -78,7 +78,7 @@ class Storage:
         if not self.is_shared_memory and self.device is not META:
             segment = Segment.create(self._nbytes)
             ctypes.memmove(segment.address, self.address, self._nbytes)
-            spare = Storage(0)
+            spare = _allocated(0, self.device)
             self._take(segment.address, Borrowed(segment), spare, self._nbytes)
         return self
 
@@ -98,7 +98,7 @@ class Storage:
 
     def clone(self):
         """A copy on the same device."""
-        copy = Storage(self._nbytes, self.device)
+        copy = _allocated(self._nbytes, self.device)
         if self.device is not META:
             ctypes.memmove(copy.address, self.address, self._nbytes)
         return copy
@@ -121,8 +121,19 @@ class Storage:
         return self.segment is not None
 
 
+def _allocated(nbytes, device):
+    """A storage whose memory is there now, whatever is being recorded."""
+    if not recording.active:
+        return Storage(nbytes, device)
+    recorder = recording.swap(None)
+    try:
+        return Storage(nbytes, device)
+    finally:
+        recording.swap(recorder)
+
+
 def _rebuild(data):
-    storage = Storage(len(data))
+    storage = _allocated(len(data), CPU)
     ctypes.memmove(storage.address, data, len(data))
     return storage
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import ntorch
 import ntorch._utils as _utils
+from ntorch.runtime import recording
 
 __all__ = [
     "StorageKind",
@@ -236,6 +237,7 @@ def add_safe_globals(safe_globals: Iterable[Any]) -> None:
         safe_globals: each a class or function, or a pair of one and the full name that the
             checkpoint has for it. What is listed may be called with the file's arguments.
     """
+    recording.changes("the list of safe globals")
     for entry in safe_globals:
         if isinstance(entry, tuple):
             if len(entry) != 2:
@@ -253,11 +255,12 @@ def add_safe_globals(safe_globals: Iterable[Any]) -> None:
 
 def get_safe_globals() -> list[Any]:
     """What :func:`add_safe_globals` has added."""
-    return list(_user_globals)
+    return recording.setting(lambda: list(_user_globals), "the list of safe globals")
 
 
 def clear_safe_globals() -> None:
     """Forget what :func:`add_safe_globals` has added."""
+    recording.changes("the list of safe globals")
     _user_globals.clear()
 
 

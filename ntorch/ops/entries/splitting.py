@@ -1,6 +1,16 @@
 """Views composed of views: narrow, split, chunk, unbind, flatten, movedim, ..."""
 from ...runtime import dtypes
-from ..base import Size, TensorBase, broadcast_shapes, integer, numel, view, wrap_dim, wrap_dims
+from ..base import (
+    Size,
+    TensorBase,
+    broadcast_shapes,
+    integer,
+    numel,
+    view,
+    whole_of,
+    wrap_dim,
+    wrap_dims,
+)
 from ..composite import composite, overloaded
 from ..registry import ops
 from ..structured import structured
@@ -305,6 +315,7 @@ def view_dtype(input, dtype):
         return _reinterpret(input, dtype, (*input._shape[:-1], input._shape[-1] * ratio),
                             (*(s * ratio for s in input._strides[:-1]), 1), input._offset * ratio)
     ratio = want // have
+    whole_of(input)         # where in its storage it lies decides
     if input._shape[-1] % ratio or input._offset % ratio or any(
             s % ratio for s in input._strides[:-1]):
         raise RuntimeError(f"self.size(-1) must be divisible by {ratio} to view {input.dtype} as "

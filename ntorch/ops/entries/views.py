@@ -7,6 +7,7 @@ from ..base import (
     numel,
     product,
     view,
+    whole_of,
     wrap_dim,
     wrap_dims,
 )
@@ -105,6 +106,7 @@ def reshape(self, shape):
             view=True, inplace=True)
 def as_strided(self, size, stride, storage_offset):
     """A view with any shape, strides and offset inside the storage; RuntimeError outside it."""
+    whole_of(self)
     offset = self._offset if storage_offset is None else storage_offset
     if len(size) != len(stride):
         raise RuntimeError("mismatch in length of strides and shape")

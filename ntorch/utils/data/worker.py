@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 import ntorch
+from ntorch.runtime import recording
 
 from . import transport
 from .dataset import IterableDataset
@@ -37,7 +38,7 @@ _worker_info: WorkerInfo | None = None
 
 def get_worker_info() -> WorkerInfo | None:
     """The :class:`WorkerInfo` of this worker process; None in any other process."""
-    return _worker_info
+    return recording.setting(lambda: _worker_info, "the worker's information")
 
 
 class Fetcher:
