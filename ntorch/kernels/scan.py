@@ -33,6 +33,13 @@ def cumulative_product(source, out, state, begin, end):
     """``out[o, j] = source[o, 0] * ... * source[o, j]``."""
     for o in range(begin, end):
         running = state[o]
+        if len(running) == 1:
+            running[0] = 1
+            line, total, single = out[o, :, 0], running[0], source[o, :, 0]
+            for j in range(len(line)):
+                total *= single[j]
+                line[j] = total
+            continue
         for t in range(len(running)):
             running[t] = 1
         for j in range(source.shape[1]):

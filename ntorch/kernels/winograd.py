@@ -47,7 +47,7 @@ from .gemm_stubs import (
 )
 from .stubs import T
 from .winograd_repair import repair_lines
-from .winograd_stubs import array_at, transform_square
+from .winograd_stubs import array_at, note_strange, transform_square
 from .winograd_words import (
     ACROSS,
     ALL_ROWS,
@@ -230,11 +230,18 @@ def finish_of(width, lanes):
         filters, across = plan[FILTERS], plan[OUT_WIDTH]
         stage = array_at(T(0), plan, STAGE, 2 * pitch)
         tile = array_at(T(0), plan, TILE_BASE, line * width)
+        notes, strange = stack_array(T(0), lanes), T(0)
+        for i in range(lanes):
+            notes[i] = T(0)
         for x in range(plan[ACROSS]):
             for v in range(0, filters, lanes):
                 transform_square(planes, first + x * line + v, 4 * plane, plane, 0, stage,
                                  2 * x * line + v, pitch, line, "sums", lanes)
-        repair_lines(plan, stage, image, row)
+                note_strange(stage, 2 * x * line + v, pitch, line, notes, lanes)
+        for i in range(lanes):
+            strange += notes[i]
+        if strange != T(0):             # NaN
+            repair_lines(plan, stage, image, row)
         store = plan[plan[STORE_AT]:]
         for i in range(min(2, plan[OUT_HEIGHT] - 2 * row)):
             for x in range(0, across, width):

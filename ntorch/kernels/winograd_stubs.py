@@ -40,6 +40,19 @@ def transform_square(source, at, row, column, jump, out, to, out_row, out_column
 
 
 @stub
+def note_strange(values, at, row, column, notes, lanes):
+    """Make ``notes[lane]`` NaN if one of its 2x2 values is infinite or NaN; else it stays 0.
+
+    They are at ``at + i * row + j * column + lane``; ``lanes`` is a literal.
+    """
+    for i in range(2):
+        for j in range(2):
+            for lane in range(lanes):
+                value = values[at + i * row + j * column + lane]
+                notes[lane] += value - value
+
+
+@stub
 def array_at(like, table, slot, count):
     """The ``count`` elements of the type of ``like`` at the address in ``table[slot]``."""
     kind = np.asarray(like).dtype

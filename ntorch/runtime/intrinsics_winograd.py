@@ -86,6 +86,38 @@ def transform_square(typingctx, source, at, row, column, jump, out, to, out_row,
     return signature, codegen
 
 
+@intrinsic(prefer_literal=True)
+def note_strange(typingctx, values, at, row, column, notes, lanes):
+    """See ``kernels.winograd_stubs.note_strange``; ``lanes`` is a literal."""
+    if not isinstance(lanes, types.Literal):
+        raise RequireLiteralValue("the lanes of a note must be literal")
+    integer = types.int64
+    signature = types.void(values, integer, integer, integer, notes, lanes)
+
+    def codegen(context, builder, sig, arguments):
+        element = context.get_data_type(values.dtype)
+        kind = ir.VectorType(element, lanes.literal_value).as_pointer()
+        align = context.get_abi_sizeof(element)
+        read, note = (cgutils.create_struct_proxy(array)(context, builder, arguments[k]).data
+                      for k, array in ((0, values), (4, notes)))
+
+        def load(base, place):
+            value = builder.load(builder.bitcast(builder.gep(base, [place]), kind))
+            value.align = align
+            return value
+        total = load(note, I64(0))
+        for i in range(2):
+            for j in range(2):
+                place = builder.add(arguments[1], builder.add(
+                    builder.mul(arguments[2], I64(i)), builder.mul(arguments[3], I64(j))))
+                value = load(read, place)
+                total = builder.fadd(total, builder.fsub(value, value))
+        builder.store(total, builder.bitcast(note, kind)).align = align
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
 @intrinsic
 def array_at(typingctx, like, table, slot, count):
     """See ``kernels.winograd_stubs.array_at``."""
