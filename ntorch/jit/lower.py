@@ -1,6 +1,6 @@
 """From a recorded graph to a program: simplify, compute again what is cheap, fuse, plan."""
 from ..runtime import build
-from . import codegen, epilogue, fuse, recompute, simplify
+from . import codegen, epilogue, fuse, prologue, recompute, simplify
 from .explain import log, program_text, source_text
 from .ir import Contract, Launch
 from .program import Program, runner_kernel
@@ -55,6 +55,8 @@ def lower(graph, movable=True):
     with build.later():
         if movable:
             epilogue.absorb_all(graph)
+            prologue.absorb_all(graph)
+            simplify.drop_dead(graph)
             fuse.fuse(graph)
         for node in graph.nodes:
             nodes += codegen.lower(node, graph)

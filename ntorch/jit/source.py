@@ -4,7 +4,7 @@ description."""
 import functools
 import typing
 
-from ..kernels import half, stubs
+from ..kernels import gemm_stubs, half, stubs, window_stubs
 from ..ops import registry
 from ..ops.loops import _cast
 from ..ops.pointwise import PointwiseEntry
@@ -15,6 +15,8 @@ CODES = ("b1", "u1", "i1", "i2", "i4", "i8", "f4", "f8", "c8", "c16")
 _SCOPE = {"T": stubs.T, "table_pointer": stubs.table_pointer, "load_at": stubs.load_at,
           "store_at": stubs.store_at, "bits_i64_to_f64": stubs.bits_i64_to_f64,
           "half_to_float": half.f16_to_f32, "bfloat16_to_float": half.bf16_to_f32,
+          "stack_array": gemm_stubs.stack_array, "table_vector": stubs.table_vector,
+          "tile_maxima": window_stubs.tile_maxima,
           "float_to_half": half.f32_to_f16, "float_to_bfloat16": half.f32_to_bf16}
 
 

@@ -5,6 +5,7 @@ by whole vectors. Arrays are flat, sizes are (depth, height, width) as in ``pool
 the input, OD, OH, OW of the windows. What lies behind the last window belongs to none.
 """
 import functools
+import typing
 
 import numpy as np
 
@@ -14,9 +15,18 @@ from .window_stubs import spread_tiles, tile_maxima
 u = np.uint64       # see ``pool.py``
 
 
+class Windows(typing.NamedTuple):
+    """Sizes of windows, and how many vectors take at a time."""
+    kd: int
+    kh: int
+    kw: int
+    lanes: int
+
+
 @functools.cache
 def maxima_for(kd, kh, kw, lanes):
-    """Maxima and their taps for windows of one size, ``lanes`` of them at a time."""
+    """Maxima and their taps for windows of one size, ``lanes`` of them at a time. By ``windows`` a
+    fuser knows the kernel."""
     def max_of_tiles(x, out, where, D, H, W, OD, OH, OW, begin, end):
         to = begin * OD * OH * OW
         for plane in range(begin, end):
@@ -26,6 +36,7 @@ def maxima_for(kd, kh, kw, lanes):
                     tile_maxima(x, at, H * W, W, out, where, to, OW, kd, kh, kw, lanes)
                     to += OW
 
+    max_of_tiles.windows = Windows(kd, kh, kw, lanes)
     return max_of_tiles
 
 

@@ -34,9 +34,9 @@ def _sizes(whole, windows, n):
 
 
 def _lanes(x):
-    """Windows that a vector operation takes: rows of windows are short, and their taps are loaded
-    ``kw`` times as wide."""
-    return min(cpu.vector_bits(), 256) // (8 * x.dtype.itemsize)
+    """Windows that a vector operation takes, of half the widest vectors: rows of windows are short,
+    and ``kw`` times as many taps are loaded."""
+    return max(cpu.vector_bits() // 2, 128) // (8 * x.dtype.itemsize)
 
 
 def _grain(plane, n):
