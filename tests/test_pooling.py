@@ -8,6 +8,7 @@ import pytest
 import ntorch
 from ntorch.autograd import gradcheck, gradgradcheck
 from ntorch.nn import functional as F
+from ntorch.ops.entries import pooling_tiles
 
 RNG = np.random.default_rng(3)
 SIZES = {1: (11,), 2: (9, 8), 3: (6, 5, 7)}
@@ -123,6 +124,27 @@ def test_tiles_are_what_the_general_form_makes_of_them(n, kernel, dtype):
         np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.parametrize("n, kernel", [(1, 2), (1, 3), (2, (2, 1)), (2, 2), (2, (3, 4)), (3, 2),
+                                       (3, (2, 1, 3))])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("divisor", [None, 3])
+def test_means_of_tiles(n, kernel, dtype, divisor, monkeypatch):
+    more = {"divisor_override": divisor} if n > 1 else {}
+    for width in (4, 7, 16, 33, 70):
+        x = draw(2, 3, *(6, 5)[3 - n:], width)
+        x.reshape(-1)[::5], x.reshape(-1)[3::17] = -0.0, np.inf
+        x = ntorch.from_numpy(x).to(getattr(ntorch, dtype)).requires_grad_()
+        found = []
+        for tile in (pooling_tiles.tile, lambda *form: False):
+            monkeypatch.setattr(pooling_tiles, "tile", tile)
+            out = getattr(F, f"avg_pool{n}d")(x, kernel, **more)
+            grad, = ntorch.autograd.grad(out, x, out.detach() - 1)
+            found.append((out.detach().numpy(), grad.numpy()))
+            monkeypatch.undo()
+        for a, b in zip(*found, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
 def test_which_windows_are_tiles():
     x = tiled_input((2, 3, 9, 10), ntorch.float32)
     for kernel, stride, padding, ceil in (((3, 2), None, 0, True), ((2, 2), None, 0, True),
@@ -231,6 +253,7 @@ GRADIENTS = {
     "avg2": (lambda x: F.avg_pool2d(x, 3, 2, 1, True), (1, 2, 6, 5)),
     "avg2 override": (lambda x: F.avg_pool2d(x, 2, divisor_override=3), (1, 1, 4, 5)),
     "avg3": (lambda x: F.avg_pool3d(x, 2, 1, 1), (1, 1, 3, 2, 3)),
+    "avg tiles": (lambda x: F.avg_pool2d(x, (3, 2), divisor_override=5), (2, 2, 7, 5)),
     "lp1": (lambda x: F.lp_pool1d(x.abs() + 0.5, 2, 3, 1), (1, 2, 6)),
     "lp2": (power_mean, (1, 1, 4, 4)),
     "lp3": (lambda x: F.lp_pool3d(x.abs() + 0.5, 2, 2), (1, 1, 2, 4, 2)),

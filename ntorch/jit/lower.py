@@ -56,7 +56,6 @@ def lower(graph, movable=True):
         if movable:
             epilogue.absorb_all(graph)
             prologue.absorb_all(graph)
-            simplify.drop_dead(graph)
             fuse.fuse(graph)
         for node in graph.nodes:
             nodes += codegen.lower(node, graph)

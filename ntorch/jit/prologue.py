@@ -13,6 +13,7 @@ from .codegen import pointer_of
 from .expression import Expression, cost
 from .ir import Fused, Launch, Map, Pointer
 from .loopnest import Layout, Writer, emit, settled, unravel
+from .simplify import drop_dead
 from .spaces import MAX_OPERANDS, group_of, overlay
 
 ROOM = 4096             # elements of rows that are made before they are pooled
@@ -20,17 +21,18 @@ SHARED = 4              # operations of an element that is rather computed again
 
 
 def absorb_all(graph):
-    """Have every pooling compute the Maps in front of it; changes ``graph.nodes``. Maps that nobody
-    needs any more are still there."""
+    """Have every pooling compute the Maps in front of it; changes ``graph.nodes``."""
     found = [(place, node) for place, node in enumerate(graph.nodes) if _windows(node)]
     for _, node in found:               # its slots say what it reads and what it writes
         x, _, out, _, where = node.slots[:5]
         node.reads, node.writes = {x.buffer}, {out.buffer, where.buffer}
     uses = _Uses(graph.nodes)
-    for place, node in found:
-        head = _Head.of(uses, place, _windows(node))
+    heads = [(place, _Head.of(uses, place, _windows(node))) for place, node in found]
+    for place, head in heads:
         if head is not None:
             graph.nodes[place] = head.launch()
+    if any(head for _, head in heads):
+        drop_dead(graph)                # what only they read
 
 
 def _windows(node):

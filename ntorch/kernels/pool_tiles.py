@@ -1,4 +1,4 @@
-"""Maximum pooling by windows that tile the plane: no element is in two.
+"""Pooling by windows that tile the plane: no element is in two.
 
 The place of a maximum is kept as its tap, one byte; its gradient then is not scattered but chosen,
 by whole vectors. Arrays are flat, sizes are (depth, height, width) as in ``pool.py``: D, H, W of
@@ -10,7 +10,7 @@ import typing
 import numpy as np
 
 from .stubs import T
-from .window_stubs import spread_tiles, tile_maxima
+from .window_stubs import fill_tiles, spread_tiles, tile_maxima, tile_means
 
 u = np.uint64       # see ``pool.py``
 
@@ -56,6 +56,39 @@ def gradients_for(kd, kh, kw, lanes):
                     at += OW
 
     return spread_maxima
+
+
+@functools.cache
+def means_for(kd, kh, kw, lanes):
+    """Sums of windows divided by one number."""
+    def mean_of_tiles(x, out, D, H, W, OD, OH, OW, divisor, begin, end):
+        to = begin * OD * OH * OW
+        for plane in range(begin, end):
+            for od in range(OD):
+                for oh in range(OH):
+                    at = ((plane * D + od * kd) * H + oh * kh) * W
+                    tile_means(x, at, H * W, W, out, to, OW, divisor, kd, kh, kw, lanes)
+                    to += OW
+
+    return mean_of_tiles
+
+
+@functools.cache
+def shares_for(kd, kh, kw, lanes):
+    """``out`` is ``grad / divisor`` all over a window, and 0 outside."""
+    def share_in_tiles(grad, out, D, H, W, OD, OH, OW, divisor, begin, end):
+        at, covered = begin * OD * OH * OW, OD * kd * OH * kh * OW * kw
+        for plane in range(begin, end):
+            if covered < D * H * W:
+                for i in range(plane * D * H * W, (plane + 1) * D * H * W):
+                    out[u(i)] = T(0)
+            for od in range(OD):
+                for oh in range(OH):
+                    to = ((plane * D + od * kd) * H + oh * kh) * W
+                    fill_tiles(grad, at, out, to, H * W, W, OW, divisor, kd, kh, kw, lanes)
+                    at += OW
+
+    return share_in_tiles
 
 
 def pick_maxima(x, where, out, D, H, W, OD, OH, OW, kd, kh, kw, begin, end):

@@ -37,3 +37,30 @@ def spread_tiles(source, where, at, out, to, plane, row, count, kd, kh, kw, lane
             a, b, c = tap // (kh * kw), tap // kw % kh, tap % kw
             out[to + a * plane + b * row + i * kw + c] = (
                 source[at + i] if where[at + i] == tap else 0)
+
+
+@stub
+def tile_means(x, at, plane, row, out, to, count, divisor, kd, kh, kw, lanes):
+    """The sum, divided by ``divisor``, of ``count`` windows side by side; else as ``tile_maxima``.
+
+    Each column of a window is summed before they are added up, which decides the rounding.
+    """
+    for i in range(count):
+        total = x.dtype.type(0)
+        for c in range(kw):
+            column = x.dtype.type(0)
+            for a in range(kd):
+                for b in range(kh):
+                    column += x[at + a * plane + b * row + i * kw + c]
+            total += column
+        out[to + i] = total / divisor
+
+
+@stub
+def fill_tiles(source, at, out, to, plane, row, count, divisor, kd, kh, kw, lanes):
+    """``count`` windows side by side, each full of its ``source[at + i] / divisor``; else as
+    ``spread_tiles``."""
+    for i in range(count):
+        for tap in range(kd * kh * kw):
+            a, b, c = tap // (kh * kw), tap // kw % kh, tap % kw
+            out[to + a * plane + b * row + i * kw + c] = source[at + i] / divisor

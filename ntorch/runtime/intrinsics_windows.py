@@ -216,3 +216,65 @@ def spread_tiles(typingctx, source, where, at, out, to, plane, row, count, kd, k
         return context.get_dummy_value()
 
     return signature, codegen
+
+
+def _means(builder, memory, i, shape, operands):
+    """The means of one vector of windows, from window ``i`` of the row on."""
+    x, plane, row, out, divisor = operands
+    width, size = shape[2:]
+    vector = ir.VectorType(x.type.pointee, size)
+    wide = ir.VectorType(x.type.pointee, size * width)
+    columns = total = None
+    for _, spot in _rows(builder, i, shape, plane, row):
+        line = memory.load(x, spot, wide)
+        columns = line if columns is None else builder.fadd(columns, line)
+    for c in range(width):
+        column = columns if width == 1 else _shuffled(
+            builder, columns, columns, list(range(c, size * width, width)))
+        total = column if total is None else builder.fadd(total, column)
+    memory.store(builder.fdiv(total, splat(builder, divisor, vector)), out, i)
+
+
+@intrinsic(prefer_literal=True)
+def tile_means(typingctx, x, at, plane, row, out, to, count, divisor, kd, kh, kw, lanes):
+    """See ``kernels.window_stubs.tile_means``; ``count`` is above 0."""
+    shape = _literals(kd, kh, kw, lanes)
+    i8 = types.int64
+    signature = types.void(x, i8, i8, i8, out, i8, i8, x.dtype, kd, kh, kw, lanes)
+
+    def codegen(context, builder, sig, values):
+        data, result = _pointers(context, builder, sig.args, values)
+        arguments = [builder.gep(data, [values[1]]), values[2], values[3],
+                     builder.gep(result, [values[5]]), values[7]]
+        _call_rows(builder, "means", shape, arguments, values[6], _means)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def _fill(builder, memory, i, shape, operands):
+    """The elements of one vector of windows, from window ``i`` of the row on."""
+    source, out, plane, row, divisor = operands
+    width, size = shape[2:]
+    vector = ir.VectorType(source.type.pointee, size)
+    share = builder.fdiv(memory.load(source, i, vector), splat(builder, divisor, vector))
+    line = _woven(builder, [share] * width)
+    for _, spot in _rows(builder, i, shape, plane, row):
+        memory.store(line, out, spot)
+
+
+@intrinsic(prefer_literal=True)
+def fill_tiles(typingctx, source, at, out, to, plane, row, count, divisor, kd, kh, kw, lanes):
+    """See ``kernels.window_stubs.fill_tiles``; ``count`` is above 0."""
+    shape = _literals(kd, kh, kw, lanes)
+    i8 = types.int64
+    signature = types.void(source, i8, out, i8, i8, i8, i8, source.dtype, kd, kh, kw, lanes)
+
+    def codegen(context, builder, sig, values):
+        data, result = _pointers(context, builder, sig.args, values)
+        arguments = [builder.gep(data, [values[1]]), builder.gep(result, [values[3]]), values[4],
+                     values[5], values[7]]
+        _call_rows(builder, "fill", shape, arguments, values[6], _fill)
+        return context.get_dummy_value()
+
+    return signature, codegen

@@ -13,6 +13,7 @@ from ..windows import (
     planes,
     pooled_shape,
 )
+from . import pooling_tiles as tiles
 
 
 def _integers(kernel, stride, padding, include_pad, override):
@@ -31,6 +32,9 @@ def _avg_pool(self, kernel_size, stride, padding, ceil_mode, count_include_pad, 
     check_real(op, self)
     x = computed(self)
     out = empty(shape, x.dtype, x._storage.device)
+    if tiles.tile(self.dtype, x._shape, kernel_size, stride, padding, (1,), ceil_mode):
+        tiles.mean(x, out, kernel_size, divisor_override)
+        return as_dtype(out, self.dtype)
     source, target = planes(x, n), planes(out, n)
     column = empty((source._shape[0], source._shape[3]), x.dtype, x._storage.device)
     run(kernels.avg_pool, [("C", source), ("C", target), ("C", column), *_integers(
@@ -54,6 +58,9 @@ def _avg_pool_backward(self, size, kernel_size, stride, padding, ceil_mode, coun
     n = len(kernel_size)
     g = computed(self)
     gx = empty(size, g.dtype, g._storage.device)
+    if tiles.tile(self.dtype, size, kernel_size, stride, padding, (1,), ceil_mode):
+        tiles.share(g, gx, kernel_size, divisor_override)
+        return as_dtype(gx, self.dtype)
     target = planes(gx, n)
     column = empty((target._shape[0], target._shape[3]), g.dtype, g._storage.device)
     run(kernels.avg_pool_backward,

@@ -1,6 +1,6 @@
-"""Maximum pooling whose windows tile the input: stride as the kernel, no padding, no dilation.
+"""Pooling whose windows tile the input: stride as the kernel, no padding, no dilation.
 
-Who does not ask for indices gets each maximum's place as its tap in the window, one byte; its
+Who does not ask for indices of maxima gets their places as taps in the window, one byte each; a
 gradient reaches each input element by one comparison.
 """
 from ...kernels import pool_tiles as kernels
@@ -17,12 +17,17 @@ MOST_WIDE = 4           # taps side by side that vectors are cut into
 def tiles(x, kernel, stride, padding, dilation, ceil_mode):
     """Whether pooling ``x`` so is served here. Sizes that are wrong are left to the general form,
     which knows what to say."""
+    return isinstance(x, TensorBase) and tile(
+        x.dtype, x._shape, kernel, stride, padding, dilation, ceil_mode)
+
+
+def tile(dtype, shape, kernel, stride, padding, dilation, ceil_mode):
+    """The same of the form of ``x``."""
     n = len(kernel)
-    if not (isinstance(x, TensorBase) and x.dtype.is_floating_point and len(x._shape) >= n):
-        return False
-    return (list(stride) == list(kernel) and not any(padding) and max(dilation) == 1
+    return (dtype.is_floating_point and len(shape) >= n
+            and list(stride) == list(kernel) and not any(padding) and max(dilation) == 1
             and min(kernel) > 0 and product(kernel) <= MOST_TAPS and kernel[-1] <= MOST_WIDE
-            and not (ceil_mode and any(s % k for s, k in zip(x._shape[-n:], kernel, strict=True))))
+            and not (ceil_mode and any(s % k for s, k in zip(shape[-n:], kernel, strict=True))))
 
 
 def _flat(*tensors):
@@ -71,6 +76,23 @@ def _register(n):
 
 for _n in (1, 2, 3):
     _register(_n)
+
+
+def mean(x, out, kernel, divisor):
+    """Launch the mean of tiles: ``x`` and ``out`` of one compute type."""
+    _launch_means(kernels.means_for, x, out, x, out, kernel, divisor)
+
+
+def share(grad, out, kernel, divisor):
+    """Launch its gradient."""
+    _launch_means(kernels.shares_for, grad, out, out, grad, kernel, divisor)
+
+
+def _launch_means(maker, source, target, whole, windows, kernel, divisor):
+    n, divisor = len(kernel), float(divisor or product(kernel))
+    run(maker(*filled(kernel, 1), _lanes(source)),
+        [*_flat(source, target), *_sizes(whole, windows, n), ("T", divisor)],
+        n=product(whole._shape[:-n]), grain=_grain(whole._shape, n))
 
 
 @structured("_spread_maxima(Tensor self, Tensor taps, int[] kernel_size, int[] size) -> Tensor",
