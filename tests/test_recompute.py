@@ -169,7 +169,7 @@ class Net(ntorch.nn.Module):
         self.second = ntorch.nn.Conv2d(16, 16, 3, padding=1)
 
     def forward(self, x):
-        x = functional.max_pool2d(ntorch.relu(self.norm(self.first(x))), 2)
+        x = functional.max_pool2d(ntorch.relu(self.norm(self.first(x))), 3, 2, 1)
         return self.second(x).mean()
 
 

@@ -1,6 +1,6 @@
 """From a recorded graph to a program: simplify, compute again what is cheap, fuse, plan."""
 from ..runtime import build
-from . import codegen, epilogue, fuse, prologue, recompute, simplify
+from . import codegen, commute, epilogue, fuse, prologue, recompute, simplify
 from .explain import log, program_text, source_text
 from .ir import Contract, Launch
 from .program import Program, runner_kernel
@@ -40,6 +40,7 @@ def simplified(graph):
         if isinstance(node, Contract):
             refine(node)        # what packs an operand does not write it
     simplify.simplify(graph)
+    commute.commute(graph)
     return True
 
 

@@ -10,8 +10,9 @@ import sys
 from ..ops.base import product
 from . import source
 from .codegen import pointer_of
+from .commute import refine, windows_of
 from .expression import Expression, cost
-from .ir import Fused, Launch, Map, Pointer
+from .ir import Fused, Map
 from .loopnest import Layout, Writer, emit, settled, unravel
 from .simplify import drop_dead
 from .spaces import MAX_OPERANDS, group_of, overlay
@@ -22,25 +23,17 @@ SHARED = 4              # operations of an element that is rather computed again
 
 def absorb_all(graph):
     """Have every pooling compute the Maps in front of it; changes ``graph.nodes``."""
-    found = [(place, node) for place, node in enumerate(graph.nodes) if _windows(node)]
-    for _, node in found:               # its slots say what it reads and what it writes
-        x, _, out, _, where = node.slots[:5]
-        node.reads, node.writes = {x.buffer}, {out.buffer, where.buffer}
+    found = [(place, node) for place, node in enumerate(graph.nodes)
+             if windows_of(node, "windows")]
+    for _, node in found:
+        refine(node, "windows")
     uses = _Uses(graph.nodes)
-    heads = [(place, _Head.of(uses, place, _windows(node))) for place, node in found]
+    heads = [(place, _Head.of(uses, place, windows_of(node, "windows"))) for place, node in found]
     for place, head in heads:
         if head is not None:
             graph.nodes[place] = head.launch()
     if any(head for _, head in heads):
         drop_dead(graph)                # what only they read
-
-
-def _windows(node):
-    """The ``pool_tiles.Windows`` of a launch that pools by them, else None."""
-    if not isinstance(node, Launch) or node.kernel is None:
-        return None
-    found = getattr(node.kernel.recipe[0], "windows", None)
-    return found if all(type(s) is Pointer for s in node.slots[:5:2]) else None
 
 
 class _Uses:

@@ -55,6 +55,7 @@ def gradients_for(kd, kh, kw, lanes):
                     spread_tiles(grad, where, at, out, to, H * W, W, OW, kd, kh, kw, lanes)
                     at += OW
 
+    spread_maxima.spreads = Windows(kd, kh, kw, lanes)
     return spread_maxima
 
 

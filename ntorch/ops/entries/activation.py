@@ -81,6 +81,9 @@ def threshold_backward(g, x, threshold):
     return select(x <= threshold, T(0), g)
 
 
+threshold_backward.scalar.zero_of = 0       # the result is 0 where argument 0 is
+
+
 @threshold_backward.gradient("grad_output", "self")
 def _(grad, self, threshold):
     return ops._threshold_backward(grad, self, threshold), None
