@@ -26,7 +26,10 @@ class OptimizedModule(Module):
     def __getattr__(self, name):
         if name == "_orig_mod":
             return self._modules["_orig_mod"]
-        return getattr(self._modules["_orig_mod"], name)
+        own = self._modules["_orig_mod"]
+        if name in ("source", "graph") and not hasattr(own, name):
+            return getattr(self._program, name)
+        return getattr(own, name)
 
     def __setattr__(self, name, value):
         own = "_orig_mod" not in self.__dict__.get("_modules", ())      # still in __init__
@@ -68,9 +71,11 @@ def compile(model=None, *, fullgraph=False, dynamic=None, backend="ntorch", mode
     compilation only if it is the first on its side of a threshold, such as products of few rows.
     With ``dynamic=True`` a dimension that has a second size is tried with many others, and what
     they need is compiled at once, so that no later size compiles. ``mode`` and ``options`` choose
-    nothing here. ``backend="eager"`` or ``disable=True`` give the function back as it is.
+    nothing here, nor do torch's names of backends. ``backend="eager"`` or ``disable=True`` give the
+    function back as it is.
 
-    TypeError if ``model`` cannot be called.
+    TypeError if ``model`` cannot be called or ``backend`` is no name; RuntimeError if a name of a
+    backend or mode is unknown.
     """
     if model is None:
         return functools.partial(compile, fullgraph=fullgraph, dynamic=dynamic, backend=backend,
@@ -78,11 +83,32 @@ def compile(model=None, *, fullgraph=False, dynamic=None, backend="ntorch", mode
     if not callable(model):
         raise TypeError(f"compile() expected a module or function, got {type(model).__name__}; "
                         "pass something that can be called")
+    _check_options(backend, mode)
     if disable or backend == "eager":
         return model
     if isinstance(model, Module):
         return OptimizedModule(model, fullgraph=fullgraph, dynamic=dynamic)
     return _compiled(model, fullgraph, dynamic)
+
+
+BACKENDS = ("ntorch", "eager")
+# what programs for torch ask for by name; all of them mean this compiler
+_TORCHS = ("inductor", "aot_eager", "cudagraphs", "openxla", "onnxrt", "tvm", "ipex")
+MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+
+
+def _check_options(backend, mode):
+    """RuntimeError for names that neither torch nor ntorch has; TypeError for backends of one's
+    own, which get a graph of torch.fx."""
+    if not isinstance(backend, str):
+        raise TypeError(f"compile(): expected the name of a backend, one of {', '.join(BACKENDS)}, "
+                        f"got {backend!r}; backends that are functions take graphs of torch.fx, "
+                        "which ntorch does not make")
+    if backend not in (*BACKENDS, *_TORCHS):
+        raise RuntimeError(f"compile(): invalid backend {backend!r}; expected one of "
+                           f"{', '.join(BACKENDS)}, or a name that torch has for one")
+    if mode is not None and mode not in MODES:
+        raise RuntimeError(f"Unrecognized mode={mode}, should be one of: {', '.join(MODES)}")
 
 
 def lazy():

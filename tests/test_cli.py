@@ -40,7 +40,7 @@ def test_cache_list_and_info(kept, capsys):
     _, told = output(capsys, "list", "--name", "sec")
     assert "1 kernels" in told.out and "first" not in told.out
     status, told = output(capsys, "info")
-    assert status == 0 and "3 (0.0 MB, 0 damaged)" in told.out
+    assert status == 0 and "3 (3.6 kB, 0 damaged)" in told.out
 
 
 @pytest.mark.parametrize("damage", [

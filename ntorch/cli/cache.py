@@ -64,13 +64,18 @@ def _list(options):
     return 0
 
 
+def size_text(count):
+    """A number of bytes for people."""
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
+
+
 def _info(options):
     entries = list(store.entries())
     size = sum(os.path.getsize(path) for _, path, _, _ in entries)
     damaged = sum(problem is not None for *_, problem in entries)
     from ..runtime import cpu
     print(f"directory  {store.directory()}")
-    print(f"kernels    {len(entries)} ({size / 1e6:.1f} MB, {damaged} damaged)")
+    print(f"kernels    {len(entries)} ({size_text(size)}, {damaged} damaged)")
     print(f"processor  {cpu.name()} ({cpu.arch()}, {cpu.vector_bits()}-bit vectors)")
     return 0
 
@@ -146,7 +151,7 @@ def _export(options):
         archive.close()
     os.replace(temporary, options.file)
     print(f"{len(found)} kernels written to {options.file} "
-          f"({os.path.getsize(options.file) / 1e6:.1f} MB)")
+          f"({size_text(os.path.getsize(options.file))})")
     return 0
 
 

@@ -67,6 +67,8 @@ def _problem(chosen):
     """What is wrong with the options, or None."""
     if bool(chosen.record) == bool(chosen.place):
         return "give either package.module:factory or --record SCRIPT"
+    if chosen.record and not os.path.exists(chosen.record[0]):
+        return f"--record {chosen.record[0]}: no such file"
     if chosen.jobs is not None and chosen.jobs < 1:
         return f"--jobs {chosen.jobs}: expected a positive number"
     try:
@@ -101,7 +103,7 @@ class _Team:
             for _ in range(jobs)]
         self.queue, self.lock = collections.deque(), threading.Lock()
         self.found, self.compiled, self.bar = 0, 0, None
-        self.problems, self.queued = {}, set()
+        self.problems, self.errors, self.queued = {}, {}, set()
 
     def run(self):
         """Compile everything, with a progress bar."""
@@ -136,6 +138,7 @@ class _Team:
     def _add(self, answer):
         with self.lock:
             self.found = max(self.found, answer["found"])
+            self.errors.update(answer["errors"])
             fresh = [k for k in answer["missing"] if k not in self.queued]
             self.queued.update(fresh)
             self.queue.extend(fresh)
@@ -165,6 +168,10 @@ class _Team:
 
 def _report(chosen, team, what, environment, seconds):
     from ..runtime import store
+    if "making the model" in team.errors:       # there was nothing to compile for
+        print(f"ntorch warmup: making the model: {team.errors['making the model']}",
+              file=sys.stderr)
+        return 1
     print(f"{team.found} kernels found, {team.compiled} compiled in {seconds:.1f} s by "
           f"{len(team.processes)} processes; store {store.directory()}")
     for name, problem in team.problems.items():
@@ -185,6 +192,9 @@ def _report(chosen, team, what, environment, seconds):
           "missed and are compiled now")
     for name, error in answer["errors"].items():
         print(f"ntorch warmup: {name}: {error}", file=sys.stderr)
+    if answer["errors"] and not chosen.inputs:
+        print("ntorch warmup: no signature was given; give one such as f32[32,1,28,28] for each "
+              "argument of the model", file=sys.stderr)
     return 1 if answer["errors"] else 0
 
 

@@ -21,10 +21,10 @@ from .maker import make_variant
 from .recorder import Recorder
 from .regions import SharedArgument, TraceError
 from .rehearse import Sizes, rehearse
+from .results import fresh_of, give_numbers, kept_numbers, settled
 from .segments import run_segment
 from .signature import context, signature, unflatten
 from .stands import span_of
-from .tree import replaced
 from .variant import Variant
 
 MOST_VARIANTS = 64          # of one signature
@@ -114,7 +114,8 @@ class Compiled:
         recorder = Recorder(run_segment, self.kind)
         stands = _stand_ins(recorder, tensors, whole)
         frozen = {}
-        given, named = unflatten(spec, stands, self._dynamic(recorder, numbers, frozen))
+        made = self._dynamic(recorder, numbers, frozen, key)
+        given, named = unflatten(spec, stands, made)
         containers = Containers((arguments, keywords), (given, named))
         modes = context()
         with recorder:
@@ -122,6 +123,7 @@ class Compiled:
             try:
                 with this_call(numbers), watch:
                     result = self.function(*given, **named)
+                    fresh = fresh_of(result)
             except SharedArgument:
                 return self._again_whole(recorder, arguments, keywords)
             except TraceError:
@@ -134,15 +136,21 @@ class Compiled:
                     containers.write_back(recorder.originals)
                 raise
             variant, reasons = None, self._reasons(watch, recorder, containers, modes)
+            keepers = kept_numbers(recorder.graph, made, (given, named, result))
+            if keepers:
+                give_numbers(keepers)
+                reasons.append("a number of the call is kept beyond it")
             if not reasons:
                 recorder.sift()
-                variant, reason = make_variant(recorder, result, stands, tensors)
+                variant, reason = make_variant(recorder, result, stands, tensors,
+                                               fresh, containers.real_of)
                 reasons = [reason] if reason else []
             if variant is None:
                 recorder.flush()
                 recorder.hand_over()
         if variant is None:
             containers.write_back(recorder.originals)
+            result = settled(result, recorder.original, containers.real_of)
             return self._not_kept(key, why, reasons, recorder, result)
         del result, given, named        # with them goes the tape, which holds on to proxies
         recorder.dismiss()
@@ -215,12 +223,14 @@ class Compiled:
         self.free |= {i for i, (a, b) in enumerate(zip(before, numbers, strict=True))
                       if type(a) is float and a != b}
 
-    def _dynamic(self, recorder, numbers, frozen):
+    def _dynamic(self, recorder, numbers, frozen, key=None):
         """The numbers of this call, free ones as inputs; what is used as a plain number anyway is
-        noted in ``frozen``."""
+        noted in ``frozen``. Where a trace was not kept, numbers are plain."""
         made = list(numbers)
         for place in self.free:
-            if place < len(made) and type(made[place]) is float:
+            if place < len(made) and key in self.refused:
+                frozen[place] = made[place]
+            elif place < len(made) and type(made[place]) is float:
                 made[place] = recorder.dynamic(functools.partial(number_of_call, place),
                                                made[place])
                 made[place].freeze = functools.partial(_freeze, frozen, place)
@@ -228,7 +238,7 @@ class Compiled:
 
     def _reasons(self, watch, recorder, containers, modes):
         """Why the trace cannot stand for other calls; an empty list if it can."""
-        reasons = [f"a value was read in {name or 'Python'}" for name in recorder.reads]
+        reasons = list(recorder.reads)
         if context() != modes:
             reasons.append("a mode of the thread or the default dtype was changed for good")
         if containers.changed():
@@ -250,7 +260,7 @@ class Compiled:
             self._note(f"{MOST_FAILURES} traces in a row were not kept",
                        "from here on the Python runs at every call, in segments, as in lazy(); "
                        f"one call of {RETRY} is traced to see whether that changed")
-        return replaced(result, recorder.original)
+        return result
 
     def _note(self, why, what):
         if len(self.history) >= MOST_HISTORY:
@@ -270,6 +280,19 @@ class Compiled:
     def programs(self):
         """All variants, in the order they were made."""
         return [v for _, v in self.history if isinstance(v, Variant)]
+
+    def source(self):
+        """The generated kernels of all variants, as the Python they are."""
+        return "\n".join(dict.fromkeys(v.source() for v in self.programs()))
+
+    @property
+    def graph(self):
+        """What was recorded for each variant, one node a line."""
+        return "\n\n".join(v.graph for v in self.programs())
+
+    def __repr__(self):
+        name = getattr(self.function, "__qualname__", type(self.function).__qualname__)
+        return f"<compiled {name}: {len(self.programs())} programs>"
 
     def explain(self):
         """Text: each trace, why it was made, what came out."""
@@ -299,7 +322,7 @@ def lazily(kind="lazy"):
             recorder.flush()
 
 
-def paused(why="a function that is never traced (compiler.disable)"):
+def paused(why="a function was called that is never traced (compiler.disable)"):
     """A context that runs plainly inside a trace: what is recorded so far is run first."""
     recorder = recording.current()
     return contextlib.nullcontext() if recorder is None else recorder.plainly(why)

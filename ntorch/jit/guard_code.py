@@ -42,6 +42,19 @@ def owner_of(filename, module):
     return LIBRARY if filename.startswith(_STDLIB) else USER
 
 
+def place_in_code(depth=1):
+    """``in step, line 12 of train.py``: the line of the user's that is at work; "" if there is
+    none."""
+    frame = sys._getframe(depth)
+    while frame is not None:
+        code = frame.f_code
+        if owner_of(code.co_filename, frame.f_globals.get("__name__") or "") == USER:
+            return (f"in {getattr(code, 'co_qualname', code.co_name)}, line {frame.f_lineno} of "
+                    f"{os.path.basename(code.co_filename)}")
+        frame = frame.f_back
+    return ""
+
+
 def owner_of_module(name):
     """The same for a module by its name."""
     if name == "ntorch" or name.startswith("ntorch."):

@@ -81,6 +81,17 @@ def _global_hooks(walk, hooks):
         walk.value(Path("{0}", (held,), "the hooks of all modules"), held)
 
 
+# whoever names these reads options of optimizers, those that move too
+OPTIONS_NAMED = frozenset(("param_groups", "state_dict", "defaults"))
+
+
+def options_named(walk):
+    """The code of the user names options of optimizers: those that move are guarded too."""
+    for optimizer, text in walk.optimizers:
+        for number, group in enumerate(optimizer.__dict__.get("param_groups", ())):
+            _options(walk, group, f"group {number} of {text}", ())
+
+
 def visit_optimizer(walk, optimizer, text):
     """Guard the groups of an optimizer: parameters by identity, options by value; of its state
     only whether there is any. Options that move are the update's own business (``pin``)."""
@@ -90,6 +101,9 @@ def visit_optimizer(walk, optimizer, text):
     walk.add("type({0}) is {1}", (optimizer, cls), f"the class of {text} changed")
     own = (cls.__module__ or "").startswith("ntorch.")      # a user's step may read any option
     moving = cls._moving if own else Optimizer._moving
+    if walk.everything or walk.names & OPTIONS_NAMED:      # the user's code reads them itself
+        moving = frozenset()
+    walk.optimizers.append((optimizer, text))
     groups = d.get("param_groups")
     if groups is not None:
         walk.add("{0}['param_groups'] is {1} and len({1}) == {2}", (d, groups, len(groups)),

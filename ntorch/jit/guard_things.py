@@ -14,6 +14,7 @@ import numpy as np
 
 from ..ops.base import TensorBase
 from ..ops.generator import Generator
+from .dynamic import Dynamic
 from .guard_code import USER, owner_of
 from .guards import MISSING, Path, is_value
 
@@ -21,7 +22,8 @@ _OPAQUE = (types.BuiltinFunctionType, types.MethodWrapperType, types.WrapperDesc
            types.MethodDescriptorType, types.GetSetDescriptorType, types.MemberDescriptorType,
            types.CodeType, types.FrameType, types.TracebackType, types.GenericAlias,
            weakref.ProxyType, weakref.CallableProxyType,
-           Generator)       # what it draws is drawn at every run; who looks at it is told of
+           Generator,       # what it draws is drawn at every run; who looks at it is told of
+           Dynamic)         # asked for anew at every run
 _HASHED = 1 << 16       # bytes of a NumPy array whose content is compared
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..ops.base import TensorBase
 from .guard_code import USER, names_of, owner_of_class
+from .guard_modules import OPTIONS_NAMED, options_named
 from .guard_things import Known, Things
 from .guards import MISSING, MOST, Guard, Path, Summary, is_value
 
@@ -29,6 +30,7 @@ class Walk(Things):
 
     def __init__(self):
         self.guards, self.impure, self.tensors = [], {}, []
+        self.optimizers = []        # (optimizer, its name) of those that were reached
         self.names, self.maybe, self.everything = {"forward"}, set(), False
         self.seen, self.executed = {}, {}
         self.functions = collections.defaultdict(list)      # id of code -> functions
@@ -43,6 +45,8 @@ class Walk(Things):
         found = names_of(code)
         self._read_globals(space, found)
         self._read_imports(space, found)
+        if found.attributes & OPTIONS_NAMED and not self.names & OPTIONS_NAMED:
+            options_named(self)
         fresh, self.names = found.attributes - self.names, self.names | found.attributes
         absent, self.maybe = found.maybe - self.maybe, self.maybe | found.maybe
         if found.everything and not self.everything:

@@ -31,7 +31,9 @@ _FILES = ("read", "readline", "readlines", "readinto", "write", "writelines", "s
 _BUILTINS = ("input", "print", "open", "breakpoint")
 _SYSTEM = ("urandom", "getrandom", "open", "read", "write", "stat", "listdir", "scandir", "getpid",
            "getcwd", "system", "remove", "rename", "mkdir")
-_SUSPECT = frozenset((*_TIMES, *_DATES, *_DRAWS, *_FILES, *_BUILTINS, *_SYSTEM))
+_THREADS = ("get_ident", "get_native_id")
+_WARNS = ("warn", "warn_explicit")
+_SUSPECT = frozenset((*_THREADS, *_WARNS, *_TIMES, *_DATES, *_DRAWS, *_FILES, *_BUILTINS, *_SYSTEM))
 _active = []            # watches at work, of all threads
 
 
@@ -49,6 +51,10 @@ def _reason(function):
         return f"it calls {name}() of a file"
     if module in ("builtins", "io", "_io") and name in _BUILTINS:
         return f"{name}() has an effect of its own at each call"
+    if module == "_thread" and name in _THREADS:
+        return "it asks which thread it is in"
+    if module in ("_warnings", "warnings") and name in _WARNS:
+        return "it warns, at each call"
     if module in ("posix", "nt") and name in _SYSTEM:
         return f"os.{name}() asks the system"
     return None

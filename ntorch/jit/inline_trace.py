@@ -153,7 +153,7 @@ class _Judge(Maker):
 
     def make(self):
         if self.recorder.reads:
-            raise Unfit(f"a value was read in {self.recorder.reads[0]}")
+            raise Unfit(self.recorder.reads[0])
         if not self.results:
             raise Unfit("it gives no tensor")
         for tensor in self.recorder.captured.values():

@@ -6,11 +6,12 @@ view ops of the traced program leave no node, only other strides. Nodes may writ
 so the order of the list is the meaning of the graph; whoever moves a node minds who reads and
 writes the same buffer in between (``Together``).
 """
-import numbers
 import typing
 
 from ..ops.base import make
 from ..runtime.storage import Storage
+from .dynamic import Dynamic as Dynamic
+from .dynamic import IntSlot as IntSlot
 
 
 class Buffer:
@@ -62,65 +63,6 @@ class Pointer(typing.NamedTuple):
     """A slot that holds the address of ``buffer`` plus ``offset`` bytes."""
     buffer: Buffer
     offset: int
-
-
-class Dynamic:
-    """A number that is asked for anew at every run: ``read()``.
-
-    ``value`` is what it was at trace time. Whoever needs it as a plain number at trace time freezes
-    it: ``freeze(self)`` then adds a guard, so that another value means another trace.
-    """
-
-    __slots__ = ("read", "value", "freeze")
-    is_dynamic = True
-
-    def __init__(self, read, value, freeze=None):
-        self.read, self.value, self.freeze = read, value, freeze
-
-    def _number(self):
-        if self.freeze is not None:
-            self.freeze(self)
-        return self.value
-
-    def int_slot(self):
-        """What a launch's slot holds where an integer is meant, not the bits of a double."""
-        return IntSlot(self)
-
-    __hash__ = object.__hash__      # after __eq__ below: a key in dicts of one run's values
-
-    def __float__(self):
-        return float(self._number())
-
-    def __int__(self):
-        return int(self._number())
-
-    __index__ = __int__
-
-    def __bool__(self):
-        return bool(self._number())
-
-    def __repr__(self):
-        return f"dynamic({self.value})"
-
-
-class IntSlot(typing.NamedTuple):
-    """A slot that holds ``dynamic`` as an integer; a bare Dynamic is the bits of a double."""
-    dynamic: Dynamic
-
-
-def _mirrored(name):
-    def method(self, *others):
-        if others and not isinstance(others[0], numbers.Number):
-            return NotImplemented       # a tensor takes it as it is
-        others = [o._number() if isinstance(o, Dynamic) else o for o in others]
-        return getattr(self._number(), name)(*others)
-    return method
-
-
-for _name in ("add radd sub rsub mul rmul truediv rtruediv floordiv rfloordiv mod rmod pow rpow "
-              "neg abs eq ne lt le gt ge round").split():
-    setattr(Dynamic, f"__{_name}__", _mirrored(f"__{_name}__"))
-numbers.Real.register(Dynamic)
 
 
 class Node:

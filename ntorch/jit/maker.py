@@ -9,16 +9,21 @@ from ..runtime import recording
 from .joint import Joint
 from .lower import assembled, lower, overlap, prepared, ready
 from .outline import outline_of
+from .results import Rebuilder
 from .stands import PassOn
 from .tree import replaced, tensors_of
 from .unfit import Unfit
 from .variant import FORM, Binding, Variant, grad_form, owned, together
 
 
-def make_variant(recorder, result, stands, tensors):
-    """``(variant, None)``, or ``(None, reason)`` if the trace cannot be made a program."""
+def make_variant(recorder, result, stands, tensors, fresh, copies):
+    """``(variant, None)``, or ``(None, reason)`` if the trace cannot be made a program. ``fresh``
+    are ids of what the function made itself, ``copies`` those of containers it was given."""
     try:
-        return Maker(recorder, result, stands, tensors).make(), None
+        rebuild = Rebuilder(result, fresh, copies)
+        variant = Maker(recorder, result, stands, tensors).make()
+        variant.rebuild = rebuild
+        return variant, None
     except Unfit as reason:
         return None, str(reason)
 

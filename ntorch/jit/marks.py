@@ -77,7 +77,7 @@ def _plainly(function, args, kwargs):
     from .compile import paused
     name = name_of(function)
     recording.current().ignored.append(name)
-    with paused(f"{name}, which is marked jit.ignore"):
+    with paused(f"{name}, which is marked jit.ignore, was called"):
         return function(*args, **kwargs)
 
 

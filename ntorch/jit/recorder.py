@@ -297,7 +297,7 @@ class Recorder(Stands):
         guard follows that."""
         original = self.original(tensor)
         if original is not tensor and not name.startswith("_"):
-            self.noted(f"attribute {name} of an argument")
+            self.noted(f"attribute {name} of an argument was read")
         if name not in original.__dict__:
             raise AttributeError(f"'Tensor' object has no attribute '{name}'")
         return original.__dict__[name]
@@ -326,16 +326,16 @@ class Recorder(Stands):
             region = self.inputs.get(storage)
             if region is None or region.graph is not self.graph or not self._pending(region):
                 if region is None or region.buffer.kind != "constant":
-                    self.reads.append(self.names[-1])       # another call would find other values
+                    self.note_read()       # another call would find other values
                 return storage
-            self.reads.append(self.names[-1])
+            self.note_read()
             self.flush()
             return storage
         region = self._find(storage.address)
         if region.graph is self.graph and not self._pending(region):
             self._make_constant(region, storage)
             return storage
-        self.reads.append(self.names[-1])
+        self.note_read()
         self.flush()
         return storage
 

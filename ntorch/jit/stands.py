@@ -17,6 +17,7 @@ from ..ops.base import Size, make, views_of
 from ..runtime import recording
 from ..runtime.device import META
 from ..runtime.storage import Storage
+from .guard_code import place_in_code
 from .ir import Dynamic
 from .regions import Memory, TraceError, held_beyond
 
@@ -111,7 +112,7 @@ class Stands(Memory):
         super().__init__()
         self.stands = []
         self.originals = {}         # id of a stand-in -> the argument
-        self.spans = {}             # (storage, address) -> the part of it that arguments show
+        self.spans = {}             # storage -> the part of it that arguments show
         self.owners = {}            # proxy storage of a stand-in -> storage of the argument
         self.facts = {}             # (id of a tensor, name) -> (tensor, function, value, name)
         self.shared = False         # whether the function held memory of an argument
@@ -121,8 +122,8 @@ class Stands(Memory):
 
         Its region is the argument's own elements, wherever they lie in their storage, so that a
         program serves every slice of a data set. With ``span``, the addresses of the first element
-        and behind the last, it is that of all arguments which share the storage; with ``whole`` it
-        is the storage's.
+        and behind the last, it is that of all arguments which share the storage; without, each has
+        one of its own, as if they shared nothing. With ``whole`` it is the storage's.
         """
         storage, offset = tensor._storage, tensor._offset
         if storage.device is META or not storage._nbytes:
@@ -131,10 +132,12 @@ class Stands(Memory):
         first, end = span or span_of(tensor)
         if not whole:
             self.partly.add(storage)
-            storage = self.spans.get((owner, first))
+            storage = None if span is None else self.spans.get(owner)
             if storage is None:
-                storage = self.spans[owner, first] = Storage.borrow(first, end - first, owner)
+                storage = Storage.borrow(first, end - first, owner)
                 storage.version = owner.version
+                if span is not None:
+                    self.spans[owner] = storage
             offset = (tensor._address - first) // size
         proxy = self._proxy_storage(storage)
         self.owners[proxy] = owner
@@ -213,11 +216,17 @@ class Stands(Memory):
             return value
         return read(tensor)
 
+    def note_read(self):
+        """Python reads memory: which op asked for it, and where in the code of the user."""
+        place = "" if self.sealed else place_in_code()
+        op = f"by {self.names[-1]}" if self.names[-1] else ""
+        self.reads.append(" ".join(filter(None, ("a value was read", op, place))))
+
     def key(self, tensor):
         """What is hashed for ``tensor`` as a key of a dict or an element of a set."""
         original = self.original(tensor)
         if original is not tensor:
-            self.noted("an argument as a key")
+            self.noted("an argument was a key")
         return original
 
     def is_key(self, one, other, frame):
@@ -225,7 +234,7 @@ class Stands(Memory):
         it may have the argument itself: ``==`` in the code itself compares elements."""
         if one is other or self.original(one) is not self.original(other):
             return False
-        self.noted("an argument as a key")
+        self.noted("an argument was a key")
         return dis.opname[frame.f_code.co_code[frame.f_lasti]] != "COMPARE_OP"
 
     def historical(self, tensor):
@@ -233,7 +242,7 @@ class Stands(Memory):
         original = self.original(tensor)
         if original is not tensor or not recording.is_fake(tensor._address):
             if not self.fact(tensor, "is_leaf"):
-                self.noted("grad_fn of a tensor that was there before")
+                self.noted("grad_fn of a tensor that was there before was read")
             if original is not tensor and tensor._grad_fn is not None and (
                     type(tensor._grad_fn) is not PassOn):
                 return tensor
@@ -242,7 +251,7 @@ class Stands(Memory):
     def versioned(self, tensor):
         """The version of a tensor is read: what was there before has another one at each call."""
         if tensor._storage in self.owners or not recording.is_fake(tensor._address):
-            self.noted("the version of a tensor that was there before")
+            self.noted("the version of a tensor that was there before was read")
 
     def _fact_of_view(self, tensor, name):
         stand = next((s for s in self.stands if s.made._storage is tensor._storage), None)

@@ -175,6 +175,24 @@ class LoadedProgram:
         """The program itself: the mode was fixed when it was traced."""
         return self
 
+    def train(self, mode=True):
+        """The program itself with ``mode=False``; RuntimeError for training, which a file holds
+        nothing of."""
+        if mode:
+            raise RuntimeError("a loaded program computes what was traced, without gradients: it "
+                               "has no training mode; train the module and save it again")
+        return self
+
+    def to(self, *where, **keywords):
+        """The program itself if it is asked to stay on the CPU; RuntimeError for dtypes: those of a
+        program are fixed."""
+        asked = [str(w) for w in (*where, *keywords.values()) if not isinstance(w, bool)]
+        if any(name.partition(":")[0] != "cpu" for name in asked):
+            raise RuntimeError(f"a loaded program cannot go to {', '.join(asked)}: it was built "
+                               "for the CPU and the dtypes it was traced with; convert the module "
+                               "and save it again")
+        return self
+
     # --- looking inside -------------------------------------------------------------------------
 
     @property
@@ -185,6 +203,11 @@ class LoadedProgram:
     def source(self):
         """The generated kernels as the Python they were."""
         return "\n".join(dict.fromkeys(p.source for p in self._programs))
+
+    @property
+    def code(self):
+        """``source()``, under the name it has in torch."""
+        return self.source()
 
     def __repr__(self):
         forms = "; ".join(", ".join(f"{f['dtype']}{list(f['shape'])}" for f in p.inputs)

@@ -12,7 +12,6 @@ from .call import this_call
 from .explain import memory_of, memory_text, program_text, source_text
 from .lower import overlap
 from .signature import unflatten
-from .tree import replaced
 
 FORM = operator.attrgetter("_storage", "_offset", "_shape", "_strides", "dtype", "_requires_grad")
 grad_form = operator.attrgetter("_shape", "_strides", "_offset", "dtype")   # of a gradient
@@ -149,7 +148,8 @@ class Variant:
         numbered = iter([results[place] for place in self.places])
         if self.single:
             return results[0]
-        return replaced(self.result, lambda t: next(numbered))
+        with this_call(numbers):
+            return self.rebuild(numbered)
 
     def again(self, tensors, numbers):
         """What the function returns, run op by op on the arguments of a call."""

@@ -47,7 +47,7 @@ def _looking(what):
     if recorder is None:
         yield
         return
-    recorder.noted(f"Generator.{what}")
+    recorder.noted(f"Generator.{what} was asked for")
     recording.swap(None)
     try:
         yield

@@ -52,7 +52,7 @@ def setting(read, what):
 def changes(what):
     """Python is about to change a setting of the process: every call has to do so again."""
     if active and _local.recorder is not None:
-        _local.recorder.noted(f"{what} (changed)")
+        _local.recorder.noted(f"{what} changed")
 
 
 def touch(tensor):
