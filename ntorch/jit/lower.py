@@ -1,6 +1,6 @@
 """From a recorded graph to a program: simplify, compute again what is cheap, fuse, plan."""
 from ..runtime import build
-from . import codegen, commute, epilogue, fuse, prologue, recompute, simplify
+from . import codegen, commute, epilogue, fuse, prologue, recompute, simplify, straighten
 from .explain import log, program_text, source_text
 from .ir import Contract, Launch
 from .program import Program, runner_kernel
@@ -57,6 +57,7 @@ def lower(graph, movable=True):
         if movable:
             epilogue.absorb_all(graph)
             prologue.absorb_all(graph)
+            straighten.straighten(graph)
             fuse.fuse(graph)
         for node in graph.nodes:
             nodes += codegen.lower(node, graph)

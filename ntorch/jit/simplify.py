@@ -31,7 +31,7 @@ def simplify(graph):
     for position in range(len(graph.nodes)):
         _shorten_cast(graph, writes, position)
         node = graph.nodes[position]
-        source = _copied(node)
+        source = copied(node)
         if source is not None:
             result = node.results[0]
             if (writes.once(result.buffer) and result.buffer is not source.buffer
@@ -152,7 +152,7 @@ def _with_operands(node, views):
     return made
 
 
-def _copied(node):
+def copied(node):
     """The operand of which a Map's result is an exact copy, or None."""
     if type(node) is not Map or len(node.results) != 1:
         return None

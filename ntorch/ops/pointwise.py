@@ -113,7 +113,7 @@ class PointwiseEntry(Entry):
         storage = Storage(plan.nbytes)
         slots.append(storage.address)
         if plan.convert is not None:
-            plan.convert(arguments, slots)
+            held = plan.convert(arguments, slots)  # noqa: F841 - lives until the loop is through
         n = plan.n
         if n <= GRAIN:
             if n:
@@ -129,7 +129,7 @@ class PointwiseEntry(Entry):
             results.append(make(storage, dtype, plan.shape, plan.strides, 0))
             slots.append(storage.address)
         if plan.convert is not None:
-            plan.convert(arguments, slots)
+            held = plan.convert(arguments, slots)  # noqa: F841
         launch.run_table(plan.kernel, plan.pack(*slots, *plan.extra), plan.n, GRAIN)
         return tuple(results)
 
@@ -180,7 +180,7 @@ class PointwiseEntry(Entry):
         slots = [a._address for a in arguments if isinstance(a, TensorBase)]
         slots += [o._address for o in outs]
         if plan.convert is not None:
-            plan.convert(arguments, slots)
+            held = plan.convert(arguments, slots)  # noqa: F841
         launch.run_table(plan.kernel, plan.pack(*slots, *plan.extra), plan.n, GRAIN)
 
     def write(self, arguments, out):
@@ -251,7 +251,11 @@ class PointwiseEntry(Entry):
         inputs = [(a.dtype, broadcast_strides(a, shape)) for a in tensors]
         outputs = list(zip(results, out_strides, strict=True))
         alias = _aliases(tensors, outs) if outs is not None else ()
+        from .turning import copying_first, straight
+        inputs, copies = straight(shape, inputs, out_strides[0], {k for _, k in alias})
         self._geometry(plan, arguments, inputs, outputs, compute, alias)
+        if copies:
+            plan.convert = copying_first(copies, plan.convert)
         return plan
 
     def _geometry(self, plan, arguments, inputs, outputs, compute, alias):
