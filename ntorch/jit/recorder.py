@@ -27,7 +27,7 @@ from ..ops.pointwise import _result_strides
 from ..runtime import memory, recording
 from ..runtime.storage import Storage
 from . import kinds
-from .ir import Check, Contract, Dynamic, Graph, HostFill, Launch, Map, Reduce, View, Zero
+from .ir import Check, Contract, Dynamic, HostFill, Launch, Map, Reduce, View, Zero
 from .regions import SharedArgument, TraceError, held_beyond, storages_of
 from .stands import Stands
 
@@ -73,8 +73,7 @@ class Recorder(Stands):
 
     def settle(self):
         """Give the views of storages that became real their addresses."""
-        alive = self._moved_for_tensors()
-        self.moved = []
+        alive, self.moved = self._moved_for_tensors(self._follow_views()), []
         if alive:
             _follow_all(alive)
 
@@ -83,14 +82,15 @@ class Recorder(Stands):
         tensors come to hold them."""
         self.moved = [weakref.ref(storage) for storage in self._moved_for_tensors()]
 
-    def _moved_for_tensors(self):
+    def _moved_for_tensors(self, known=None):
         alive = [s for s in (reference() for reference in self.moved) if s is not None]
         if alive:
             for tensor in self.captured.values():
                 if tensor._storage in alive:    # guards ask whether an address is the same object
                     tensor._address = (tensor._storage.address
                                        + tensor._offset * tensor.dtype.itemsize)
-        return held_beyond(alive, self._holds)
+        known = known or {}
+        return held_beyond(alive, lambda s: self._holds(s) + known.get(id(s), 0))
 
     def _holds(self, storage):
         """How often this recorder holds a storage that became real, by itself and by tensors."""
@@ -397,4 +397,4 @@ class Recorder(Stands):
             region.real = None
             self.inputs[storage] = region
             self.moved.append(weakref.ref(storage))
-        self.graph = Graph()
+        self.next_graph()

@@ -59,7 +59,16 @@ class Memory:
         self.proxied = {}           # proxy storage -> real storage
         self.captured = {}          # id -> real tensors that ops were applied to
         self.moved = []
+        self.most_views = 1000
+        self.views = []             # weak references to tensors that were made over fake addresses
         self.partly = set()         # storages of arguments of which only a part has a region
+
+    def next_graph(self):
+        """What was recorded has run: begin anew, and forget views that nobody holds."""
+        self.graph = Graph()
+        if len(self.views) > self.most_views:
+            self.views = [r for r in self.views if r() is not None]
+            self.most_views = 2 * len(self.views) + 1000
 
     def _region(self, nbytes):
         region = Region(self.next, nbytes)

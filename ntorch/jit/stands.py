@@ -292,6 +292,11 @@ class Stands(Memory):
         proxy = None        # to be counted below
         for stand in self.stands:
             self._become(stand.made.__dict__)
+        for reference in self.views:
+            tensor = reference()
+            if tensor is not None and tensor._storage in self.proxied:
+                self._become(tensor.__dict__)
+        tensor = None
         if self.stands:
             kept = self._kept()
             if kept:
@@ -300,6 +305,20 @@ class Stands(Memory):
         # from here on arguments are as any other tensor
         for table in (self.proxies, self.proxied, self.owners, self.partly):
             table.clear()
+
+    def _follow_views(self):
+        """Give tensors made here over memory that is real by now its address; returns how many
+        there are over each storage, by its id. Who else has views is found by a search of the
+        process."""
+        counts = collections.Counter()
+        for reference in self.views:
+            tensor = reference()
+            if tensor is not None and not recording.is_fake(tensor._storage.address):
+                tensor._address = (tensor._storage.address
+                                   + tensor._offset * tensor.dtype.itemsize)
+                if id(tensor) not in self.captured:
+                    counts[id(tensor._storage)] += 1
+        return counts
 
     def _become(self, state):
         """Let a view of a proxy, whose ``__dict__`` is given, be one of what the proxy stood

@@ -9,7 +9,7 @@ import operator
 
 from ..runtime import dtypes, recording
 from ..runtime.device import CPU, META, check_available
-from ..runtime.recording import touch
+from ..runtime.recording import FAKE, touch
 from ..runtime.storage import Storage, on_move
 
 
@@ -134,7 +134,9 @@ def make(storage, dtype, shape, strides, offset, new=object.__new__):
     self._shape = shape if type(shape) is Size else Size(shape)
     self._strides = strides
     self._offset = offset
-    self._address = storage.address + offset * dtype.itemsize
+    self._address = address = storage.address + offset * dtype.itemsize
+    if address >= FAKE:
+        recording.made(self)
     return self
 
 

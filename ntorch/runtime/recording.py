@@ -8,6 +8,7 @@ the recorder finds them again in the tables of the launches it is given.
 Hot paths look at ``active``, the number of recorders in the process, before they ask ``current``.
 """
 import threading
+import weakref
 
 FAKE = 0x7FF4 << 48             # fake addresses are FAKE <= address < FAKE_END
 FAKE_END = 0x7FF6 << 48
@@ -39,6 +40,13 @@ def swap(recorder):
     with _lock:
         active += (recorder is not None) - (previous is not None)
     return previous
+
+
+def made(tensor):
+    """A tensor over lazy memory was made: its recorder tells it where that comes to lie."""
+    recorder = _local.recorder
+    if recorder is not None:
+        recorder.views.append(weakref.ref(tensor))
 
 
 def setting(read, what):
