@@ -80,14 +80,12 @@ def _merge_sort(keys, places, other_keys, other_places):
 
 
 def _radix_pass(keys, places, out_keys, out_places, counts, shift, top):
-    """One stable pass on 8 bits; False if all digits are equal and nothing moved."""
+    """One stable pass on 8 bits."""
     n = len(keys)
     for d in range(256):
         counts[d] = 0
     for i in range(n):
         counts[((keys[i] >> shift) & 255) ^ top] += 1
-    if counts[((keys[0] >> shift) & 255) ^ top] == n:
-        return False
     total = 0
     for d in range(256):
         counts[d], total = total, total + counts[d]
@@ -96,19 +94,25 @@ def _radix_pass(keys, places, out_keys, out_places, counts, shift, top):
         at = counts[digit]
         counts[digit] = at + 1
         out_keys[at], out_places[at] = keys[i], places[i]
-    return True
 
 
 def _radix_sort(keys, places, other_keys, other_places, counts, bits):
-    """Stable, least digit first; the sign byte is offset by 128. Result as in ``_merge_sort``."""
-    swapped = False
+    """Stable, least digit first; the sign byte is offset by 128. Result as in ``_merge_sort``.
+
+    Digits in which no two keys differ, as the upper ones of small integers, need no pass.
+    """
+    swapped, first, varying = False, keys[0], keys[0] ^ keys[0]
+    for i in range(len(keys)):
+        varying |= keys[i] ^ first
     for shift in range(0, bits, 8):
+        if (varying >> shift) & 255 == 0:
+            continue
         top = 128 if shift == bits - 8 else 0
         if swapped:
-            moved = _radix_pass(other_keys, other_places, keys, places, counts, shift, top)
+            _radix_pass(other_keys, other_places, keys, places, counts, shift, top)
         else:
-            moved = _radix_pass(keys, places, other_keys, other_places, counts, shift, top)
-        swapped = swapped != moved
+            _radix_pass(keys, places, other_keys, other_places, counts, shift, top)
+        swapped = not swapped
     if swapped:
         for i in range(len(keys)):
             keys[i], places[i] = other_keys[i], other_places[i]

@@ -96,9 +96,11 @@ def unique(input, sorted=True, return_inverse=False, return_counts=False, dim=No
     order = _order(lines)
     ordered = ops.index_select(lines, 0, order)
     groups, starts, counts = _group(ordered)
-    inverse = ops.scatter(ops.empty_like(groups), 0, order, groups)
-    if dim is None:
-        inverse = ops.reshape(inverse, input._shape)
+    inverse = None
+    if return_inverse:
+        inverse = ops.scatter(ops.empty_like(groups), 0, order, groups)
+        if dim is None:
+            inverse = ops.reshape(inverse, input._shape)
     return _packed((_values(input, ordered, starts, dim), inverse, counts), return_inverse,
                    return_counts)
 
