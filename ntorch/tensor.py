@@ -264,6 +264,7 @@ class Tensor(History, Values, metaclass=_TensorMeta):
         self._storage, self._shape, self._strides = store, Size(shape), tuple(strides)
         self._offset = offset
         self._address = store.address + offset * self.dtype.itemsize
+        base.adopts(self)
 
     def set_(self, source=None, storage_offset=0, size=None, stride=None):
         """Show another storage (or another tensor's) from now on."""

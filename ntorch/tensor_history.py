@@ -124,6 +124,7 @@ class History(TensorBase):
             raise TypeError(f"Variable data has to be a tensor, but got {type(value).__name__}")
         for name in ("_storage", "dtype", "_shape", "_strides", "_offset", "_address"):
             setattr(self, name, getattr(value, name))
+        base.adopts(self)
         self._shape = base.Size(self._shape)    # a new object tells guards of the change
         self._base = None
 

@@ -1,4 +1,5 @@
 """Arguments of compiled functions that Python writes, keeps or gives another history or form."""
+
 import pytest
 
 import ntorch

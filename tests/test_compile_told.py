@@ -1,4 +1,6 @@
 """What compiled functions tell of themselves, and what compile refuses."""
+import gc
+
 import pytest
 
 import ntorch
@@ -55,10 +57,54 @@ def test_loaded_programs_have_one_mode_and_place(tmp_path):
 
 def test_python_at_every_call_does_not_search_the_process(monkeypatch):
     """Tensors that a trace made are told where they lie; only unknown views are searched for."""
-    from ntorch.jit import recorder
+    from ntorch.jit import stands
     searched = []
-    monkeypatch.setattr(recorder, "_follow_all", lambda stores: searched.append(len(stores)))
+    monkeypatch.setattr(stands, "views_of", lambda stores, since: searched.append(stores) or ())
     compiled = ntorch.compile(lambda x: (x * 3)[1:] * x.sum().item())
     for _ in range(30):
         assert compiled(ntorch.ones(3)).tolist() == [9.0, 9.0]
     assert not searched
+
+
+def test_a_search_looks_at_young_objects(monkeypatch):
+    """Where something unknown holds what became real, the search leaves old objects alone."""
+    held, walks = [], []
+    real = ntorch.ops.base.gc.get_referrers
+    monkeypatch.setattr(ntorch.ops.base.gc, "get_referrers", lambda *a: walks.append(a) or real(*a))
+
+    def reads(x):
+        held.append((x * 3).untyped_storage())      # no tensor
+        return (x * 2)[1:] * x.sum().item()
+    compiled = ntorch.compile(reads)
+    for _ in range(12):
+        assert compiled(ntorch.ones(3)).tolist() == [6.0, 6.0]
+        held.clear()
+    assert not walks
+
+
+@pytest.mark.parametrize("generation", [None, 0, 1, 2])
+def test_tensors_over_what_became_real_are_found_whatever_is_collected(generation):
+    old, shown = ntorch.ones(4), ntorch.empty(0)
+    gc.collect()                            # they are no young objects
+
+    def program(x):
+        doubled = x * 2
+        tail = doubled[1:]
+        old.data = doubled + 1
+        shown.set_(doubled * 3)
+        if generation is not None:
+            gc.collect(generation)
+        return doubled, tail, doubled.view(2, 2), shown[2:]
+
+    def check(results):
+        for got, wanted in zip([*results, old, shown], (
+                [2.0] * 4, [2.0] * 3, [[2.0, 2.0]] * 2, [6.0] * 2, [3.0] * 4, [6.0] * 4),
+                strict=True):
+            assert got.tolist() == wanted
+            assert got._address == got._storage.address + 4 * got._offset
+    with ntorch.lazy():
+        results = program(ntorch.ones(4))
+    check(results)
+    read = ntorch.compile(lambda x: [*program(x), x.sum().item()])
+    for _ in range(3):
+        check(read(ntorch.ones(4))[:4])

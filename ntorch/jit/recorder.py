@@ -14,15 +14,7 @@ import weakref
 
 from .. import eager
 from ..autograd.modes import state
-from ..ops.base import (
-    Size,
-    TensorBase,
-    _follow_all,
-    broadcast_strides,
-    checked_nbytes,
-    contiguous_strides,
-    make,
-)
+from ..ops.base import Size, TensorBase, broadcast_strides, checked_nbytes, contiguous_strides, make
 from ..ops.pointwise import _result_strides
 from ..runtime import memory, recording
 from ..runtime.storage import Storage
@@ -75,7 +67,9 @@ class Recorder(Stands):
         """Give the views of storages that became real their addresses."""
         alive, self.moved = self._moved_for_tensors(self._follow_views()), []
         if alive:
-            _follow_all(alive)
+            for state in self.tensors_over(alive):
+                state["_address"] = (state["_storage"].address
+                                     + state["_offset"] * state["dtype"].itemsize)
 
     def sift(self):
         """Forget storages that became real under no tensor that is still there, before others than

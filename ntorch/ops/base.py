@@ -6,6 +6,8 @@ the table makes tensors without knowing their methods.
 import ctypes
 import gc
 import operator
+import sys
+import weakref
 
 from ..runtime import dtypes, recording
 from ..runtime.device import CPU, META, check_available
@@ -180,21 +182,33 @@ def zero_bytes(address, nbytes):
         recorder.zero(address, nbytes)
 
 
-def views_of(stores):
-    """The attributes of all tensors over several storages, from one walk over the objects of the
-    process."""
-    wanted = {id(store) for store in stores}
-    for referrer in gc.get_referrers(*stores):
-        state = referrer if type(referrer) is dict else getattr(referrer, "__dict__", {})
+def collected():
+    """How often each generation of objects was collected so far: see ``views_of``."""
+    return [generation["collections"] for generation in gc.get_stats()]
+
+
+def views_of(stores, since=None):
+    """The attributes of all tensors over several storages, from one walk over objects.
+
+    ``since`` is what ``collected`` gave before the first of the tensors was made: as long as only
+    the youngest objects were collected, these are among some thousands and not all of the process.
+    """
+    wanted, now = {id(store) for store in stores}, collected()
+    if since is None or now[1:] != since[1:] or sys.version_info >= (3, 14):
+        things = gc.get_referrers(*stores)      # Python 3.14 has other generations
+    else:
+        things = gc.get_objects(0) + (gc.get_objects(1) if now[0] != since[0] else [])
+    for thing in things:
+        state = thing if type(thing) is dict else (
+            thing.__dict__ if issubclass(type(thing), TensorBase) else {})
         if id(state.get("_storage")) in wanted and "_offset" in state:
             yield state
 
 
-def _follow_all(stores):
-    """``_follow`` for several storages."""
-    for state in views_of(stores):
-        state["_address"] = (state["_storage"].address
-                             + state["_offset"] * state["dtype"].itemsize)
+def adopts(tensor):
+    """Say that a tensor, perhaps an old one, has got another storage."""
+    if recording.active and (recorder := recording.current()) is not None:
+        recorder.adopted.append(weakref.ref(tensor))
 
 
 def _follow(store):
