@@ -173,3 +173,38 @@ def test_state_that_suits_again_is_compiled():
     for _ in range(100):
         assert compiled(ntorch.ones(2)).tolist() == [2.0, 2.0]
     assert len(compiled.programs()) == 1
+
+
+def test_a_leaf_that_becomes_one_inside():
+    """``requires_grad_`` on an argument, whose gradient the function then computes and reads."""
+    weight = ntorch.full((3,), 2.0)
+
+    def function(x):
+        x.requires_grad_()
+        (x * weight).sum().backward()
+        gradient = x.grad.clone()
+        x.grad.mul_(2)
+        return gradient
+
+    def use(x, _, result):
+        return x.grad.tolist(), x.requires_grad, result.tolist()
+    _twice(function, lambda: (None, ntorch.ones(3)), use)
+
+
+def test_a_step_with_normalized_weights():
+    """Its forward writes a vector that backward reads; memory of others has no price."""
+    found = []
+    for wrap in (lambda f: f, ntorch.compile):
+        ntorch.manual_seed(0)
+        layer = ntorch.nn.utils.parametrizations.spectral_norm(ntorch.nn.Linear(4, 2))
+        optimizer = ntorch.optim.SGD(layer.parameters(), lr=0.1)
+
+        def step(x, layer=layer, optimizer=optimizer):
+            loss = layer(x).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            return loss.detach()
+        call = wrap(step)
+        found.append([call(ntorch.ones(5, 4)).item() for _ in range(4)])
+    assert ntorch.allclose(*map(ntorch.tensor, found), rtol=1e-4)

@@ -25,7 +25,7 @@ def accumulate(variable, grad):
 
 def _add(variable, grad):
     if state.tracer is not None:
-        state.tracer.note_grad(variable)
+        variable = state.tracer.note_grad(variable)
     old = variable._grad
     if old is None:
         variable._grad = grad if state.enabled else _own(grad)

@@ -244,7 +244,8 @@ def recompute(graph, early, late, **options):
     lost = {b for b in crossing.wanted if b in again}
     gained = {leaf for b in lost for leaf in _leaves(crossing, again, b)
               if crossing.price(leaf) and leaf not in crossing.wanted}
-    if sum(map(crossing.price, lost)) <= sum(map(crossing.price, gained)):
+    prices = [crossing.price(b) for b in lost]      # None: it lies in memory of somebody else
+    if None in prices or sum(prices) <= sum(map(crossing.price, gained)):
         return early, late
     return _Copies(crossing, again, lost).made()
 
