@@ -675,3 +675,28 @@ assert ntorch.autograd.gradcheck(ntorch.sin, (x,))
 assert issubclass(GradcheckError, RuntimeError)
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(("part", "size", "stride", "offset"), [
+    (slice(4, 9), (2, 2), (1, 2), 1), (slice(2, 12), (3,), (2,), 0),
+    (slice(0, 6), (2, 3), (3, 1), 2), (slice(3, 8), (4,), (1,), 3),
+    (slice(0, 4), (3, 2), (1, 1), 1)])
+def test_as_strided_from_anywhere_in_the_storage(part, size, stride, offset):
+    """Elements in front of the tensor, or behind it, are none of its own: no gradient."""
+    def view(x):
+        return (x * 1)[part].as_strided(size, stride, offset)
+    x = ntorch.arange(1.0, 13.0, dtype=ntorch.float64).requires_grad_()
+    places = [offset + sum(i * s for i, s in zip(index, stride, strict=True))
+              for index in np.ndindex(*size)]
+    wanted = np.zeros(12)
+    for place in places:
+        if part.start <= place < part.stop:
+            wanted[place] += 3 * (place + 1) ** 2
+    grad, = ntorch.autograd.grad((view(x) ** 3).sum(), x, create_graph=True)
+    np.testing.assert_array_equal(grad.detach().numpy(), wanted)
+    second, = ntorch.autograd.grad(grad.sum(), x)
+    inside = [p for p in places if part.start <= p < part.stop]
+    again = np.zeros(12)
+    for place in inside:
+        again[place] += 6 * (place + 1)
+    np.testing.assert_array_equal(second.numpy(), again)

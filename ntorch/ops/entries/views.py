@@ -134,22 +134,36 @@ def _as_strided_backward(grad, shape, strides, view_strides, offset):
     """Sum ``grad`` into the positions that an ``as_strided`` view read."""
     from ...runtime import dtypes
     from ..structured import zeros
-    last = sum((n - 1) * s for n, s in zip(shape, strides, strict=True)) + 1
-    reach = offset + sum((n - 1) * s for n, s in zip(grad._shape, view_strides, strict=True)) + 1
-    flat = zeros((max(last, reach, 0) if 0 not in shape else 0,), grad.dtype, grad.device)
-    if numel(grad) and numel(flat):
-        index = ops.as_strided(ops.arange(numel(flat), dtype=dtypes.int64), grad._shape,
-                               view_strides, offset)
+    size, before = _reach(shape, strides, grad._shape, view_strides, offset)
+    flat = zeros((size,), grad.dtype, grad.device)
+    if numel(grad) and size:
+        index = ops.as_strided(ops.arange(size, dtype=dtypes.int64), grad._shape, view_strides,
+                               offset + before)
         ops.index_add_(flat, 0, ops.reshape(index, (-1,)), ops.reshape(grad, (-1,)))
         if is_contiguous(shape, strides):
-            return _with(flat, shape, strides, 0)
-    return ops.as_strided(flat, shape, strides, 0) if numel(flat) else zeros(shape, grad.dtype)
+            return _with(flat, shape, strides, before)
+    return ops.as_strided(flat, shape, strides, before) if size else zeros(shape, grad.dtype)
+
+
+def _reach(shape, strides, view_shape, view_strides, offset):
+    """``(elements, before)`` that a tensor and a view from ``offset`` on take together, and how
+    many of them lie before the tensor's first."""
+    if 0 in shape:
+        return 0, 0
+    ends = [1 + sum((n - 1) * s for n, s in zip(sizes, steps, strict=True))
+            for sizes, steps in ((shape, strides), (view_shape, view_strides))]
+    before = max(0, -offset)
+    return before + max(ends[0], offset + ends[1]), before
 
 
 @_as_strided_backward.gradient("grad")
-def _(grad, grad_form, strides, view_strides, offset):
-    whole = ops.copy_(ops.empty_strided(grad._shape, strides, dtype=grad.dtype), grad)
-    return ops.as_strided(whole, grad_form._shape, view_strides, offset)
+def _(grad, grad_form, shape, strides, view_strides, offset):
+    size, before = _reach(shape, strides, grad_form._shape, view_strides, offset)
+    if not size:
+        return ops.zeros(*grad_form._shape, dtype=grad.dtype)
+    whole = ops.zeros(size, dtype=grad.dtype)
+    ops.copy_(ops.as_strided(whole, shape, strides, before), grad)
+    return ops.as_strided(whole, grad_form._shape, view_strides, offset + before)
 
 
 @structured("permute(Tensor self, int[] dims) -> Tensor", view=True, varargs=True)
