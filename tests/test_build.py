@@ -1,6 +1,7 @@
 """Kernels from source to address: an honest key, a store that survives anything, fast code."""
 import json
 import os
+import pathlib
 import re
 import subprocess
 import sys
@@ -117,6 +118,29 @@ def test_types_and_flags_count():
         (("f4:1C", "f4:1C"), "f4", False), (("f4:1C", "f4:1C"), "f4", True),
         (("f4:1C", "f4:1C"), "f8", False), (("f4:1A", "f4:1C"), "f4", False))}
     assert len(keys) == 4
+
+
+def test_whatever_a_compilation_imports_counts(monkeypatch, tmp_path):
+    """Every module of the runtime that only compilations import decides machine code."""
+    code = """if True:
+        import sys, ntorch.runtime.build, ntorch.runtime.parallel
+        before = set(sys.modules)
+        from ntorch.runtime import compile
+        try:
+            compile._intrinsic("none")          # looks through all of them
+        except NameError:
+            print(*[m for m in set(sys.modules) - before if m.startswith("ntorch.runtime.")])
+    """
+    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    read = []
+    real = pathlib.Path.read_bytes
+    monkeypatch.setattr(pathlib.Path, "read_bytes", lambda path: read.append(path.stem) or real(
+        path))
+    build._environment.__wrapped__()
+    names = made.stdout.split()
+    assert "ntorch.runtime.microkernel_few" in names
+    for module in names:
+        assert module.rpartition(".")[2] in read, module
 
 
 def test_an_edit_changes_the_result(fresh):

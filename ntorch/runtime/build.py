@@ -103,10 +103,10 @@ def _environment():
     source."""
     folder = pathlib.Path(__file__).parent
     own = hashlib.sha256()
-    for path in [*sorted(folder.glob("*intrinsics*.py")),
+    for path in [*sorted(folder.glob("*intrinsics*.py")), *sorted(folder.glob("microkernel*.py")),
                  *(folder / (name + ".py") for name in (
                      "compile", "implementations", "inference", "library", "lowering", "passes",
-                     "target", "microkernel")),
+                     "target")),
                  folder.parent / "kernels" / "winograd_stubs.py"]:
         if path.exists():
             own.update(path.read_bytes())
