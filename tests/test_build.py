@@ -14,7 +14,7 @@ import pytest
 import ntorch
 from ntorch.kernels.stubs import T
 from ntorch.ops.registry import entries
-from ntorch.runtime import build, launch, load, store
+from ntorch.runtime import build, launch, load, perf_map, store
 from ntorch.runtime.fingerprint import fingerprint
 
 FACTOR = 2.5
@@ -147,6 +147,19 @@ def test_an_edit_changes_the_result(fresh):
     np.testing.assert_array_equal(run(scaled), [5, 10, 15, 20])
     np.testing.assert_array_equal(run(CHANGES["a constant"]), [6, 12, 18, 24])
     np.testing.assert_array_equal(run(CHANGES["a callee two levels down"]), [-5, 0, 5, 10])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="perf is Linux's")
+def test_kernels_are_named_for_perf(fresh, monkeypatch, tmp_path):
+    monkeypatch.setattr(perf_map, "FOLDER", str(tmp_path))
+    monkeypatch.setenv("NTORCH_PERF_MAP", "1")
+    run(scaled)                             # compiled
+    build._kernels.clear()
+    kernel = build.kernel(scaled, ("f4:1C", "f4:1C"))       # from the store
+    lines = (tmp_path / f"perf-{os.getpid()}.map").read_text().splitlines()
+    entries = [line.split(" ", 2) for line in lines if line.endswith(f" {kernel.name}")]
+    assert len(entries) == 2 and int(entries[1][0], 16) == kernel.address
+    assert all(int(size, 16) > 0 for _, size, _ in entries)
 
 
 # --- the store ------------------------------------------------------------------------------------

@@ -183,7 +183,7 @@ def link_stored(kernel):
     if stored is None:
         return False
     try:
-        kernel.bind(load.link(stored[1], stored[0]))
+        kernel.bind(load.link(stored[1], stored[0], kernel.name))
     except (RuntimeError, KeyError):
         store.discard(kernel.key)       # intact but not linkable: compile it again
         return False
@@ -194,7 +194,7 @@ def link_stored(kernel):
 def compile_now(kernel):
     """Compile the kernel, put it in the store and in this process."""
     symbol, body = compile_to_store(kernel)
-    kernel.bind(load.link(body, symbol))
+    kernel.bind(load.link(body, symbol, kernel.name))
 
 
 def compile_to_store(kernel):
@@ -246,6 +246,6 @@ def adopt(name, key, recipe, symbol, body):
     with _building:
         found = next((k for k in _kernels.values() if k.key == key and k.is_ready()), None)
         if found is None:
-            found = Kernel(name, key, recipe, load.link(body, symbol))
+            found = Kernel(name, key, recipe, load.link(body, symbol, name))
             _kernels[recipe or key] = found
         return found

@@ -4,7 +4,7 @@ import itertools
 import re
 import sys
 
-from . import cpu
+from . import cpu, perf_map
 
 
 @functools.cache
@@ -39,18 +39,20 @@ def _raising_symbols():
     return {"numba_" + name: abort for name in RAISING}
 
 
-def link(body, symbol):
-    """Link the object file ``body`` and return the address of ``symbol``.
+def link(body, symbol, name=""):
+    """Link the object file ``body`` of the kernel ``name`` and return the address of ``symbol``.
 
     Each object gets a library of its own, so equal symbol names in two objects do not collide.
     Raises RuntimeError if the object does not link.
     """
     llvm, jit = _jit()
     builder = llvm.JITLibraryBuilder().add_object_img(body).add_current_process()
-    for name, address in _raising_symbols().items():
-        builder.import_symbol(name, address)
+    for helper, address in _raising_symbols().items():
+        builder.import_symbol(helper, address)
     tracker = builder.export_symbol(symbol).link(jit, f"ntorch.{next(_numbers)}")
     _trackers.append(tracker)
+    if perf_map.wanted():
+        perf_map.note(body, symbol, tracker[symbol], name or symbol)
     return tracker[symbol]
 
 
