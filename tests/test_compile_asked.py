@@ -94,7 +94,7 @@ MEMORY = {
     "as_strided": lambda x: x.as_strided((2,), (1,), 1) * 1,
     "as_strided beyond": lambda x: x.as_strided((3,), (2,)) * 1,
     "as_strided of a view": lambda x: x[1:].as_strided((2,), (1,), 1) * 1,
-    "resize_": lambda x: (x.resize_(6).shape, x * 1)[1][:4],
+    "resize_": lambda x: (x.resize_(6)[4:].zero_(), x * 1)[1],
     "storage sizes": lambda x: (x.untyped_storage().nbytes(), len(x.storage())),
     "address": lambda x: x.untyped_storage().data_ptr() <= x.data_ptr() < 1 << 48,
     "storage": lambda x: list(x.storage()),

@@ -1,10 +1,13 @@
 """Numbers, containers and objects that compiled functions return, keep and look at."""
 import collections
 import dataclasses
+import gc
+import math
 import threading
 import types
 import warnings
 
+import numpy as np
 import pytest
 
 import ntorch
@@ -166,3 +169,110 @@ def test_who_asks_for_its_thread_runs_as_python():
             thread.start()
             thread.join()
     assert len(set(names)) == 4
+
+
+WEIGHT = ntorch.full((3,), 7.0)
+HELD, NAMED, RECORD = [WEIGHT], {"w": WEIGHT}, Record(WEIGHT, [])
+
+
+class Output(collections.OrderedDict):
+    """A dict whose entries are attributes as well, as libraries return them."""
+
+    def __setitem__(self, name, value):
+        super().__setitem__(name, value)
+        self.__dict__[name] = value
+
+
+class Pair(tuple):
+    def __new__(cls, a, b):
+        return super().__new__(cls, (a, b))
+
+
+class Names(list):
+    pass
+
+
+def _named(x):
+    made = Names([x * 2])
+    made.note = x.shape[0]
+    return made
+
+
+def _output(x):
+    made = Output()
+    made["logits"] = x * 2
+    return made
+
+
+def _collected(x):
+    made = [x * 2]
+    gc.collect()
+    return made, [1]
+
+
+def _unset(x):
+    made = object.__new__(Record)
+    made.value = x * 2
+    return made
+
+
+RESULTS = {
+    "a list that was there": (lambda x: (HELD, x * 2), lambda r: (r[0] is HELD, r[1].tolist())),
+    "a dict that was there": (lambda x: (NAMED, x * 2), lambda r: (r[0] is NAMED, r[1].tolist())),
+    "a record that was there": (lambda x: (RECORD, x * 2),
+                                lambda r: (r[0] is RECORD, r[1].tolist())),
+    "a deque of tensors": (lambda x: (collections.deque([WEIGHT]), x * 2),
+                           lambda r: (r[0][0].tolist(), r[1].tolist())),
+    "a set of tensors": (lambda x: ({WEIGHT}, x * 2),
+                         lambda r: ([t.tolist() for t in r[0]], r[1].tolist())),
+    "a set of an argument": (lambda x: ({x}, x * 2), lambda r: (len(r[0]), r[1].tolist())),
+    "after a collection": (_collected, lambda r: (r[0][0].tolist(), r[1].append(2), len(r[1]))),
+    "attributes of a dict": (_output, lambda r: (r["logits"] is r.logits, r.logits.tolist())),
+    "attributes of a list": (_named, lambda r: (type(r), r.note, r[0].tolist())),
+    "a tuple with its own constructor": (lambda x: Pair(x * 2, 1),
+                                         lambda r: (type(r), r[0].tolist(), r[1])),
+    "a field that is not set": (_unset, lambda r: (r.value.tolist(), hasattr(r, "more"))),
+    "a closure": (lambda x: (x * 2, lambda: x.shape), lambda r: (r[0].tolist(), r[1]())),
+    "a method of a new object": (lambda x: (x * 2, [x.shape[0]].append),
+                                 lambda r: (r[0].tolist(), r[1](1))),
+}
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_results_are_those_of_the_call(name):
+    function, seen = RESULTS[name]
+    compiled = ntorch.compile(function)
+    for k in range(4):
+        x = ntorch.full((2,), float(k))
+        assert seen(compiled(x)) == seen(function(x.clone()))
+
+
+def test_new_functions_know_the_numbers_of_their_call():
+    compiled = ntorch.compile(lambda x, s: (x * s, lambda: s))
+    for s in (1.0, 2.0, 3.0, 4.0):
+        assert compiled(ntorch.ones(2), s)[1]() == s
+
+    def record(x, s):
+        made = Record(x * s, [])
+        made.scale = s
+        return made
+    compiled = ntorch.compile(record)
+    assert [compiled(ntorch.ones(2), s).scale for s in (1.0, 2.0, 3.0, 4.0)] == [1, 2, 3, 4]
+
+
+def test_changing_numbers_in_plain_python():
+    def function(x, s):
+        return (x * np.sqrt(s) + np.array([s, 2.0]).sum() + divmod(s, 2)[1] + math.floor(s)
+                + math.ceil(-s) + complex(s).real + math.trunc(s))
+    compiled = ntorch.compile(function)
+    for s in (1.5, 2.5, 4.0, 9.25):
+        np.testing.assert_allclose(compiled(ntorch.ones(2), s).numpy(),
+                                   function(ntorch.ones(2), s).numpy(), rtol=1e-6)
+
+
+def test_an_argument_that_becomes_a_leaf_gets_gradients():
+    compiled = ntorch.compile(lambda a: (a.requires_grad_(), (a * 2).sum())[1])
+    for _ in range(3):
+        a = ntorch.ones(2)
+        compiled(a).backward()
+        assert a.requires_grad and a.grad.tolist() == [2.0, 2.0]

@@ -294,7 +294,8 @@ def test_loops_stay_rolled_where_a_module_says_so():
     rolled, free = variant(True), variant(False)
     assert build.kernel_key(rolled, ("i8:1C", "i"), "f4", False) != build.kernel_key(
         free, ("i8:1C", "i"), "f4", False)
-    assert len(assembly(rolled)) < 0.8 * len(assembly(free))
+    if not build.boundscheck():         # no loop is unrolled that may be left in its midst
+        assert len(assembly(rolled)) < 0.8 * len(assembly(free))
     for n in (1, 7, 100):
         found, wanted = np.zeros(101, np.int64), np.zeros(101, np.int64)
         run(rolled, ("i8:1C", "i"), found, 5, n=n)

@@ -123,7 +123,7 @@ class Compiled:
             try:
                 with this_call(numbers), watch:
                     result = self.function(*given, **named)
-                    fresh = fresh_of(result)
+                    fresh = fresh_of(result, recorder.born)
             except SharedArgument:
                 return self._again_whole(recorder, arguments, keywords)
             except TraceError:

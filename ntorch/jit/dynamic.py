@@ -35,6 +35,13 @@ class Dynamic:
 
     __index__ = __int__
 
+    def __complex__(self):
+        return complex(self._number())
+
+    def __array__(self, dtype=None, copy=None):
+        import numpy as np
+        return np.array(self._number(), dtype)
+
     def __bool__(self):
         return bool(self._number())
 
@@ -77,6 +84,6 @@ def _mirrored(name):
 
 
 for _name in ("add radd sub rsub mul rmul truediv rtruediv floordiv rfloordiv mod rmod pow rpow "
-              "neg abs eq ne lt le gt ge round").split():
+              "divmod rdivmod neg pos abs eq ne lt le gt ge round trunc floor ceil").split():
     setattr(Dynamic, f"__{_name}__", _mirrored(f"__{_name}__"))
 numbers.Real.register(Dynamic)

@@ -9,9 +9,11 @@ import types
 
 import numpy as np
 
-from ..ops.base import TensorBase
+from ..ops.base import Size, TensorBase, collected
+from ..runtime import recording
 from .guards import is_value
 from .ir import Dynamic
+from .tree import fields_of, tensors_of
 from .unfit import Unfit
 
 _CONSTANT = (type, types.FunctionType, types.BuiltinFunctionType, types.MethodType,
@@ -26,13 +28,16 @@ def _parts(value):
     if isinstance(value, dict):
         return list(dict.values(value))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return [getattr(value, f.name) for f in dataclasses.fields(value)]
+        return [getattr(value, name) for name in fields_of(value)]
     return None
 
 
-def fresh_of(result):
+def fresh_of(result, since):
     """Ids of the things in a result that a watched function made itself (``guard_watch.Watch`` lets
-    the youngest generation of the collector be those)."""
+    the youngest generation of the collector be those). None if objects were collected ``since``:
+    then nobody knows."""
+    if collected()[1:] != since[1:]:
+        return None
     found, stack = {}, [result]
     while stack:
         value = stack.pop()
@@ -59,7 +64,7 @@ def settled(value, original, real_of):
     if id(value) in real_of:
         return real_of[id(value)]
     parts = None if is_value(value) else _parts(value)
-    if not parts or isinstance(value, set | frozenset):
+    if not parts:
         return value
     made = [settled(v, original, real_of) for v in parts]
     if all(a is b for a, b in zip(made, parts, strict=True)):
@@ -78,9 +83,14 @@ def _filled(value, parts):
     elif isinstance(value, list | collections.deque):
         for place, part in enumerate(parts):
             value[place] = part
+    elif isinstance(value, set):
+        value.clear()
+        value.update(parts)
+    elif isinstance(value, frozenset):
+        return type(value)(parts)
     else:
-        for field, part in zip(dataclasses.fields(value), parts, strict=True):
-            object.__setattr__(value, field.name, part)
+        for name, part in zip(fields_of(value), parts, strict=True):
+            object.__setattr__(value, name, part)
     return value
 
 
@@ -147,13 +157,23 @@ class Rebuilder:
         if id(value) in self.copies:
             raise Unfit("it returns a list or dict that it was given")
         parts = None if is_value(value) else _parts(value)
-        if parts is not None and (id(value) in self.fresh or isinstance(value, tuple)):
+        if parts is not None and (isinstance(value, tuple) or self._is_fresh(value)):
+            _check_plain(value)
             return self._container(value, [self._maker(p) for p in parts])
-        if isinstance(value, np.ndarray) and id(value) in self.fresh:
+        if parts is not None:
+            return _kept(value)
+        if is_value(value) or not self._is_fresh(value):
+            return lambda tensors: value
+        if isinstance(value, np.ndarray):
             return lambda tensors: value.copy()
-        if id(value) in self.fresh and not is_value(value) and not isinstance(value, _CONSTANT):
+        if not isinstance(value, _CONSTANT) or _has_state(value):
             raise Unfit(f"it returns a new object of class {type(value).__qualname__}")
         return lambda tensors: value
+
+    def _is_fresh(self, value):
+        if self.fresh is None:
+            raise Unfit("objects were collected during the trace: what it made itself is not known")
+        return id(value) in self.fresh
 
     def _container(self, value, makers):
         kind = type(value)
@@ -167,8 +187,47 @@ class Rebuilder:
             if kind is collections.deque:
                 make = functools.partial(collections.deque, maxlen=value.maxlen)
             return lambda tensors: make([m(tensors) for m in makers])
-        names = [f.name for f in dataclasses.fields(value)]
-        return functools.partial(_record, value, list(zip(names, makers, strict=True)))
+        return functools.partial(_record, value, list(zip(fields_of(value), makers, strict=True)))
+
+
+def _kept(value):
+    """How a call gives a container that was there before: as it is, past its tensors."""
+    held = tensors_of(value)
+    if any(recording.is_fake(t._address) for t in held):
+        raise Unfit("it returns a container that was there before, with tensors of the call")
+
+    def keep(tensors):
+        for _ in held:
+            next(tensors)
+        return value
+    count = len(held)
+    held = range(count)         # keep no tensor alive
+    return keep
+
+
+def _check_plain(value):
+    """Unfit if a container is more than what it holds: then only its own code can make another."""
+    kind = type(value)
+    plain = (list, dict, set, frozenset, tuple, Size, collections.deque, collections.OrderedDict,
+             collections.defaultdict)
+    if isinstance(value, set | frozenset | collections.deque) and tensors_of(_parts(value)):
+        raise Unfit(f"it returns a {kind.__qualname__} of tensors")
+    if kind in plain or isinstance(value, tuple) and hasattr(kind, "_make"):
+        return
+    extra = set(getattr(value, "__dict__", ()))
+    if dataclasses.is_dataclass(value):
+        extra -= {f.name for f in dataclasses.fields(value)}
+    elif kind.__new__ not in [k.__new__ for k in plain] or isinstance(
+            value, tuple | set | frozenset | collections.deque):
+        extra.add("__new__")
+    if extra:
+        raise Unfit(f"it returns a new object of class {kind.__qualname__}")
+
+
+def _has_state(value):
+    """Whether a function is one of this call: bound to an object, or with values of its own."""
+    return isinstance(value, types.MethodType) or isinstance(value, types.FunctionType) and bool(
+        value.__closure__ or value.__defaults__ or value.__kwdefaults__)
 
 
 def _dict(value, makers, tensors):
@@ -183,7 +242,6 @@ def _dict(value, makers, tensors):
 
 def _record(value, makers, tensors):
     made = object.__new__(type(value))
-    made.__dict__.update(getattr(value, "__dict__", {}))
     for name, make in makers:
         object.__setattr__(made, name, make(tensors))
     return made

@@ -11,7 +11,7 @@ import dis
 import operator
 import weakref
 
-from ..autograd.node import Node, current_grad_fn, edge_of
+from ..autograd.node import AccumulateGrad, Node, accumulator, current_grad_fn, edge_of
 from ..autograd.views import CopySlices, regenerate
 from ..ops.base import Size, collected, make, views_of
 from ..runtime import recording
@@ -97,12 +97,22 @@ class Stand:
             for name in _HISTORY:
                 setattr(tensor, name, getattr(made, name))
             tensor._rebased += 1
+            self._give_leaf()
             return
         # what flows to the elements of before goes the old way of the view, behind the stand-in
         slices = CopySlices(PassOn(made), tensor, root, edge_of(root))
         root._grad_fn, root._output_nr, root._requires_grad = slices, 0, True
         root._rebased += 1
         regenerate(tensor)
+
+    def _give_leaf(self):
+        """Gradients of a stand-in that became a leaf go to the argument, which is one now."""
+        made, tensor = self.made, self.tensor
+        if made._requires_grad and made._grad_fn is None and tensor._grad_fn is None:
+            node = accumulator(made)
+            if type(node) is AccumulateGrad:
+                node.variable, node.pre_hooks = tensor, tensor._hooks
+                made._passes_on, tensor._accumulator = node, weakref.ref(node)
 
 
 class Stands(Memory):
@@ -111,7 +121,7 @@ class Stands(Memory):
     def __init__(self):
         super().__init__()
         self.born = collected()   # when: what is made from now on may lie over its storages
-        self.adopted = []           # references to older tensors that do
+        self.adopted = {}           # id -> reference to an older tensor that does
         self.stands = []
         self.originals = {}         # id of a stand-in -> the argument
         self.spans = {}             # storage -> the part of it that arguments show
@@ -284,7 +294,8 @@ class Stands(Memory):
     def tensors_over(self, stores):
         """The attributes of tensors over storages that this recorder has made."""
         yield from views_of(stores, self.born)
-        older = [reference() for reference in self.adopted] + [s.tensor for s in self.stands]
+        older = [reference() for reference in self.adopted.values()]
+        older += [stand.tensor for stand in self.stands]
         for tensor in older:
             if tensor is not None and any(tensor._storage is store for store in stores):
                 yield tensor.__dict__

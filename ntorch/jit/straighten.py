@@ -11,18 +11,21 @@ from .codegen import launch, pointer_of
 from .ir import Map, Pointer, View
 from .simplify import copied
 
+NEAR = 16           # nodes on, at most, that a copy is kept for
 
 def straighten(graph):
     """Copy what is transposed; changes ``graph.nodes`` and the operands of its Maps."""
     nodes, copies = [], {}
     for node in graph.nodes:
         made = []
+        for key in [key for key, (_, place) in copies.items() if len(nodes) - place > NEAR]:
+            del copies[key]             # memory costs more than another copy
         if isinstance(node, Map):
             plan = _copy_plan(node)
             if plan is not None:
                 node = _turn(graph, copied(node), node.results[0], plan)  # noqa: PLW2901
             else:
-                node.operands = tuple([_straight(graph, node, operand, copies, made)
+                node.operands = tuple([_straight(graph, node, operand, copies, made, len(nodes))
                                        for operand in node.operands])
         for written in node.written_buffers():
             for key in [key for key in copies if key[0].buffer is written]:
@@ -40,7 +43,7 @@ def _copy_plan(node):
                                                     result.dtype.itemsize)
 
 
-def _straight(graph, node, operand, copies, made):
+def _straight(graph, node, operand, copies, made, place):
     """The operand, or a copy of it that is read like the result; the launch goes to ``made``."""
     if type(operand) is not View or operand.buffer in node.written_buffers():
         return operand
@@ -48,10 +51,11 @@ def _straight(graph, node, operand, copies, made):
     plan = operand_plan(node.shape, operand.strides, strides, operand.dtype.itemsize)
     if plan is None:
         return operand
-    found = copies.get((operand, strides))
+    found, _ = copies.get((operand, strides), (None, 0))
     if found is None:
         buffer = graph.buffer(product(node.shape) * operand.dtype.itemsize, "temp")
-        found = copies[operand, strides] = View(buffer, operand.dtype, operand.shape, strides, 0)
+        found = View(buffer, operand.dtype, operand.shape, strides, 0)
+        copies[operand, strides] = found, place
         made.append(_turn(graph, operand, found, plan))
         made[-1].origin = node.origin
     return found

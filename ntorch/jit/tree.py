@@ -1,7 +1,13 @@
 """Tensors inside nested containers: taken out in order, and put back."""
+import copy
 import dataclasses
 
 from ..ops.base import TensorBase
+
+
+def fields_of(record):
+    """Names of the fields of a dataclass's instance that have a value."""
+    return [f.name for f in dataclasses.fields(record) if hasattr(record, f.name)]
 
 
 def tensors_of(value, found=None):
@@ -16,8 +22,8 @@ def tensors_of(value, found=None):
         for item in value.values():
             tensors_of(item, found)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        for field in dataclasses.fields(value):
-            tensors_of(getattr(value, field.name), found)
+        for name in fields_of(value):
+            tensors_of(getattr(value, name), found)
     return found
 
 
@@ -35,6 +41,7 @@ def replaced(value, change):
         made = type(value)() if type(value).__init__ is dict.__init__ else {}
         made.update((key, replaced(item, change)) for key, item in value.items())
         return made
-    changes = {field.name: replaced(getattr(value, field.name), change)
-               for field in dataclasses.fields(value) if field.init}
-    return dataclasses.replace(value, **changes)
+    made = copy.copy(value)             # no constructor is run, fields may be unset or frozen
+    for name in fields_of(value):
+        object.__setattr__(made, name, replaced(getattr(value, name), change))
+    return made

@@ -193,11 +193,11 @@ def views_of(stores, since=None):
     ``since`` is what ``collected`` gave before the first of the tensors was made: as long as only
     the youngest objects were collected, these are among some thousands and not all of the process.
     """
-    wanted, now = {id(store) for store in stores}, collected()
-    if since is None or now[1:] != since[1:] or sys.version_info >= (3, 14):
-        things = gc.get_referrers(*stores)      # Python 3.14 has other generations
-    else:
-        things = gc.get_objects(0) + (gc.get_objects(1) if now[0] != since[0] else [])
+    wanted, things = {id(store) for store in stores}, []
+    if since is not None and sys.version_info < (3, 14):        # which has other generations
+        things = gc.get_objects(0) + gc.get_objects(1)
+    if not things or collected()[1:] != since[1:]:      # asked last: others may collect meanwhile
+        things = gc.get_referrers(*stores)
     for thing in things:
         state = thing if type(thing) is dict else (
             thing.__dict__ if issubclass(type(thing), TensorBase) else {})
@@ -208,7 +208,7 @@ def views_of(stores, since=None):
 def adopts(tensor):
     """Say that a tensor, perhaps an old one, has got another storage."""
     if recording.active and (recorder := recording.current()) is not None:
-        recorder.adopted.append(weakref.ref(tensor))
+        recorder.adopted[id(tensor)] = weakref.ref(tensor)
 
 
 def _follow(store):

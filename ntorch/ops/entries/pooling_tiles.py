@@ -25,7 +25,7 @@ def tile(dtype, shape, kernel, stride, padding, dilation, ceil_mode):
     """The same of the form of ``x``."""
     n = len(kernel)
     return (dtype.is_floating_point and len(shape) >= n
-            and list(stride) == list(kernel) and not any(padding) and max(dilation) == 1
+            and list(stride) == list(kernel) and not any(padding) and set(dilation) <= {1}
             and min(kernel) > 0 and product(kernel) <= MOST_TAPS and kernel[-1] <= MOST_WIDE
             and not (ceil_mode and any(s % k for s, k in zip(shape[-n:], kernel, strict=True))))
 
