@@ -185,9 +185,8 @@ class Tensor(History, Values, metaclass=_TensorMeta):
 
     def is_shared(self):
         """Whether other processes see writes to the storage."""
-        if state.tracer is not None:
-            return state.tracer.fact(self, "is_shared")
-        return self._storage.is_shared_memory
+        return (self._storage.is_shared_memory if state.tracer is None
+                else state.tracer.fact(self, "is_shared"))
 
     def is_same_size(self, other):
         """Whether the shapes are equal."""

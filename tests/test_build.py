@@ -149,7 +149,7 @@ def test_an_edit_changes_the_result(fresh):
     np.testing.assert_array_equal(run(CHANGES["a callee two levels down"]), [-5, 0, 5, 10])
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="perf is Linux's")
+@pytest.mark.skipif(sys.platform != "linux", reason="perf reads such files on Linux alone")
 def test_kernels_are_named_for_perf(fresh, monkeypatch, tmp_path):
     monkeypatch.setattr(perf_map, "FOLDER", str(tmp_path))
     monkeypatch.setenv("NTORCH_PERF_MAP", "1")

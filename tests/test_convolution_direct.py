@@ -6,7 +6,7 @@ from test_convolution import GEOMETRIES, reference
 import ntorch
 from ntorch.autograd import gradcheck, gradgradcheck
 from ntorch.nn import functional as F
-from ntorch.ops import contraction, conv_direct, ops
+from ntorch.ops import contraction, conv_direct, conv_direct_weight, ops
 from ntorch.ops.entries.convolution import geometry_of, output_size
 
 # rows longer and shorter than a vector, boxes of one row, rows that are cut, more taps than image
@@ -27,7 +27,7 @@ EDGES = [
 def forced(monkeypatch):
     """Everything goes the direct way."""
     monkeypatch.setattr(conv_direct, "suits", lambda *a: True)
-    monkeypatch.setattr(conv_direct, "suits_weight", lambda *a: True)
+    monkeypatch.setattr(conv_direct_weight, "suits_weight", lambda *a: True)
 
 
 def three(geometry, arrays):
@@ -57,8 +57,9 @@ def test_three_products(geometry, dtype, small, forced, monkeypatch):
     """All are held to the forward sum of the definition: its gradients are its adjoints."""
     if small:
         monkeypatch.setattr(conv_direct, "BOX_BYTES", 1024)
+        monkeypatch.setattr(conv_direct_weight, "BOX_BYTES", 1024)
         conv_direct._cut.cache_clear()
-        conv_direct._weight_cut.cache_clear()
+        conv_direct_weight._weight_cut.cache_clear()
     arrays = x, w, g = arrays_of(geometry, dtype)
     y, gx, gw = (t.numpy().astype(np.float64) for t in three(geometry, arrays))
     wide = [a.astype(np.float64) for a in arrays]
@@ -75,7 +76,7 @@ def test_three_products(geometry, dtype, small, forced, monkeypatch):
     assert abs((gx * other).sum() - (wide[2] * sums(other, wide[1])).sum()) <= tolerance * scale
     assert abs((gw * weight).sum() - (wide[2] * sums(wide[0], weight)).sum()) <= tolerance * scale
     conv_direct._cut.cache_clear()
-    conv_direct._weight_cut.cache_clear()
+    conv_direct_weight._weight_cut.cache_clear()
 
 
 @pytest.mark.parametrize("target", ["avx2", "portable"])
@@ -85,13 +86,13 @@ def test_other_register_tiles(target, forced):
     before = three(geometry, arrays)
     contraction.set_target(target)
     conv_direct._cut.cache_clear()
-    conv_direct._weight_cut.cache_clear()
+    conv_direct_weight._weight_cut.cache_clear()
     try:
         after = three(geometry, arrays)
     finally:
         contraction.set_target(None)
         conv_direct._cut.cache_clear()
-        conv_direct._weight_cut.cache_clear()
+        conv_direct_weight._weight_cut.cache_clear()
     for a, b in zip(before, after, strict=True):
         np.testing.assert_allclose(b.numpy(), a.numpy(), rtol=1e-5, atol=1e-4)
 
@@ -124,7 +125,7 @@ def test_what_is_not_finite_lands_where_the_definition_puts_it(bad, forced):
 
 
 def test_the_matrix_product_keeps_infinities_in_their_taps(monkeypatch):
-    monkeypatch.setattr(conv_direct, "suits_weight", lambda *a: False)
+    monkeypatch.setattr(conv_direct_weight, "suits_weight", lambda *a: False)
     geometry = (1, 2, 3, 1, (6, 9), (3, 3), (1, 1), (0, 0), (1, 1))
     x, w, g = arrays_of(geometry, np.float32)
     x[0, 1, 0, 8] = np.inf
@@ -164,7 +165,7 @@ def test_choices():
                                                      dilation), n, groups, c // groups, o // groups)
     ones = ((1, 1), (1, 1), (1, 1))
     assert conv_direct.suits(sweep((64, 1, 6, 1, (28, 28), (5, 5), *ones)), "f4")
-    assert conv_direct.suits_weight(sweep((64, 6, 16, 1, (14, 14), (5, 5), *ones)), "f4")
+    assert conv_direct_weight.suits_weight(sweep((64, 6, 16, 1, (14, 14), (5, 5), *ones)), "f4")
     assert not conv_direct.suits(sweep((8, 256, 64, 1, (28, 28), (1, 1), *ones)), "f4")
     assert not conv_direct.suits(sweep((8, 64, 128, 1, (28, 28), (3, 3), *ones)), "f4")
-    assert not conv_direct.suits_weight(sweep((8, 64, 64, 1, (28, 28), (3, 3), *ones)), "f4")
+    assert not conv_direct_weight.suits_weight(sweep((8, 64, 64, 1, (28, 28), (3, 3), *ones)), "f4")

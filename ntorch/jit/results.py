@@ -196,12 +196,12 @@ def _kept(value):
     if any(recording.is_fake(t._address) for t in held):
         raise Unfit("it returns a container that was there before, with tensors of the call")
 
+    count = len(held)           # of the tensors none is kept alive
+
     def keep(tensors):
-        for _ in held:
+        for _ in range(count):
             next(tensors)
         return value
-    count = len(held)
-    held = range(count)         # keep no tensor alive
     return keep
 
 

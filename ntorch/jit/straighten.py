@@ -16,14 +16,14 @@ NEAR = 16           # nodes on, at most, that a copy is kept for
 def straighten(graph):
     """Copy what is transposed; changes ``graph.nodes`` and the operands of its Maps."""
     nodes, copies = [], {}
-    for node in graph.nodes:
-        made = []
+    for recorded in graph.nodes:
+        node, made = recorded, []
         for key in [key for key, (_, place) in copies.items() if len(nodes) - place > NEAR]:
             del copies[key]             # memory costs more than another copy
         if isinstance(node, Map):
             plan = _copy_plan(node)
             if plan is not None:
-                node = _turn(graph, copied(node), node.results[0], plan)  # noqa: PLW2901
+                node = _turn(graph, copied(node), node.results[0], plan)
             else:
                 node.operands = tuple([_straight(graph, node, operand, copies, made, len(nodes))
                                        for operand in node.operands])

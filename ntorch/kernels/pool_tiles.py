@@ -40,6 +40,12 @@ def maxima_for(kd, kh, kw, lanes):
     return max_of_tiles
 
 
+def clear_plane(out, plane, size):
+    """Zeros: windows do not cover all of a plane."""
+    for i in range(plane * size, (plane + 1) * size):
+        out[u(i)] = T(0)
+
+
 @functools.cache
 def gradients_for(kd, kh, kw, lanes):
     """``out`` is ``grad`` where a window's maximum was, and else 0."""
@@ -47,8 +53,7 @@ def gradients_for(kd, kh, kw, lanes):
         at, covered = begin * OD * OH * OW, OD * kd * OH * kh * OW * kw
         for plane in range(begin, end):
             if covered < D * H * W:
-                for i in range(plane * D * H * W, (plane + 1) * D * H * W):
-                    out[u(i)] = T(0)
+                clear_plane(out, plane, D * H * W)
             for od in range(OD):
                 for oh in range(OH):
                     to = ((plane * D + od * kd) * H + oh * kh) * W
@@ -81,8 +86,7 @@ def shares_for(kd, kh, kw, lanes):
         at, covered = begin * OD * OH * OW, OD * kd * OH * kh * OW * kw
         for plane in range(begin, end):
             if covered < D * H * W:
-                for i in range(plane * D * H * W, (plane + 1) * D * H * W):
-                    out[u(i)] = T(0)
+                clear_plane(out, plane, D * H * W)
             for od in range(OD):
                 for oh in range(OH):
                     to = ((plane * D + od * kd) * H + oh * kh) * W

@@ -7,7 +7,7 @@ import functools
 from ..kernels import conv, gemm_pack
 from ..runtime import build
 from ..runtime.device import META
-from . import conv_direct, winograd
+from . import conv_direct, conv_direct_weight, winograd
 from .base import empty, numel, product, reshaped
 from .contraction_plan import Epilogue, Form, Source, contract, prepack, tile
 from .convolution_geometry import Geometry, line_offsets, rows_table, tap_offsets
@@ -242,8 +242,9 @@ def weight_gradient(x, grad, geometry, groups):
     sweep = conv_direct.forward_sweep(geometry, n, groups, per_group, filters // groups)
     if sizes and winograd.part_bytes(sizes) <= winograd.MOST_PART_BYTES:
         winograd.weight_gradient(x._address, grad._address, target._address, sizes)
-    elif conv_direct.suits_weight(sweep, work.code):
-        conv_direct.weight_gradient(x._address, grad._address, target._address, sweep, work.code)
+    elif conv_direct_weight.suits_weight(sweep, work.code):
+        conv_direct_weight.weight_gradient(x._address, grad._address, target._address, sweep,
+                                           work.code)
     else:
         _weight_product(x, grad, target, geometry, groups)
     return target if target is out else as_dtype(target, out.dtype)

@@ -113,7 +113,7 @@ class PointwiseEntry(Entry):
         storage = Storage(plan.nbytes)
         slots.append(storage.address)
         if plan.convert is not None:
-            held = plan.convert(arguments, slots)  # noqa: F841 - lives until the loop is through
+            _copies = plan.convert(arguments, slots)    # live until the loop is through
         n = plan.n
         if n <= GRAIN:
             if n:
@@ -129,7 +129,7 @@ class PointwiseEntry(Entry):
             results.append(make(storage, dtype, plan.shape, plan.strides, 0))
             slots.append(storage.address)
         if plan.convert is not None:
-            held = plan.convert(arguments, slots)  # noqa: F841
+            _copies = plan.convert(arguments, slots)
         launch.run_table(plan.kernel, plan.pack(*slots, *plan.extra), plan.n, GRAIN)
         return tuple(results)
 
@@ -180,7 +180,7 @@ class PointwiseEntry(Entry):
         slots = [a._address for a in arguments if isinstance(a, TensorBase)]
         slots += [o._address for o in outs]
         if plan.convert is not None:
-            held = plan.convert(arguments, slots)  # noqa: F841
+            _copies = plan.convert(arguments, slots)
         launch.run_table(plan.kernel, plan.pack(*slots, *plan.extra), plan.n, GRAIN)
 
     def write(self, arguments, out):
