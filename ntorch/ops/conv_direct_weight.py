@@ -151,4 +151,3 @@ def weight_gradient(image, grad, out, sweep, T):
                 [*words, *(0,) * gemm.STORE_SLOTS, out, size],
                 Layout((), lanes_for(sweep, tasks, threads), lane, 0,
                        rounded_up(cut.parts * size, item), sweep.flops), Form("weight", T, T))
-
